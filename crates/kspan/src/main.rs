@@ -1,0 +1,3 @@
+//! The kspan command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! From a driver and a kernel to a port.

@@ -1,0 +1,3 @@
+//! Corpus measurements, benches and fixtures of kspan.
+
+fn main() {}
