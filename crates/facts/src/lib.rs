@@ -6,6 +6,15 @@
 use kspan_kernel::{Cache, Kernel};
 use std::path::{Path, PathBuf};
 
+mod analyse;
+mod clang;
+pub mod flags;
+mod headers;
+pub mod lex;
+mod types;
+
+pub use headers::Headers;
+
 /// The result type of this room.
 pub type Result<T> = std::result::Result<T, kspan_kernel::Error>;
 
@@ -193,7 +202,9 @@ impl Facts {
 }
 
 /// A place in a file of the driver.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Loc {
     /// Absolute path, as the file was named to the compiler.
     pub file: PathBuf,
@@ -206,7 +217,9 @@ pub struct Loc {
 }
 
 /// What kind of use it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum UseKind {
     /// `#include <name>`.
     Header,
@@ -246,6 +259,9 @@ pub struct Use {
 }
 
 /// A function of the driver stored in a callback member of one of the kernel's records.
+///
+/// Where a function is handed to a kernel function that takes a callback (`request_irq(…, handler, …)`), `record` is
+/// empty and `field` is `callee#index`, counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Binding {
     /// Tag of the record (`platform_driver`).
@@ -262,6 +278,12 @@ pub struct Binding {
     pub field_at: Option<Loc>,
     /// Start of the enclosing top-level declaration or function, where an adapter can be put before.
     pub decl_start: Loc,
+    /// The kernel macro in whose expansion the binding arises (`SET_RUNTIME_PM_OPS`, `timer_setup`).
+    pub via_macro: Option<String>,
+    /// The header that declares the member (or the function called, where `record` is empty).
+    pub header: String,
+    /// The type that the kernel expects there.
+    pub expects: Option<Signature>,
 }
 
 /// A function that the driver defines.
@@ -301,6 +323,6 @@ pub struct Tu {
 ///
 /// # Errors
 /// Only when libclang cannot be loaded or the file cannot be read; errors in the C text go to [`Tu::unanalysed`].
-pub fn analyse(_kernel: &Kernel, _source: &Path, _args: &[String], _driver_root: &Path) -> Result<Tu> {
-    todo!()
+pub fn analyse(kernel: &Kernel, source: &Path, args: &[String], driver_root: &Path) -> Result<Tu> {
+    analyse::analyse(kernel, source, args, driver_root)
 }
