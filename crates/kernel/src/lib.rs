@@ -3,8 +3,24 @@
 //! Never: reads what a header says (that is `kspan-facts`), prints, or exits.
 //! Its main function is [`Cache::resolve`], from a name that a person typed to a [`Kernel`].
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod archive;
+mod cache;
+pub mod cmdfile;
+mod deb;
+mod debversion;
+mod files;
+mod kbuild;
+mod kernelpath;
+mod mirror;
+mod record;
+mod sandbox;
+mod toolchain;
+pub mod unpack;
+
+pub use cache::{KernelInfo, kernel_order};
+pub use record::{Package, Record};
+
+use std::path::PathBuf;
 
 /// What went wrong in this room; each says what, where, why and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +39,24 @@ pub enum Error {
         /// The operating system's word.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Gives an I/O error the path it happened at; for `map_err`. A full disk becomes an [`Error::Environment`].
+    pub fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::Environment(format!(
+                    "no space left while writing {}: free some (`kspan kernel rm KERNEL`, or set KSPAN_CACHE to a larger disk) and run again",
+                    path.display()
+                ))
+            }
+            _ => Self::Io {
+                path: path.to_path_buf(),
+                source,
+            },
+        }
+    }
 }
 
 /// The result type of this room.
@@ -116,81 +150,6 @@ pub struct KbuildOptions {
     pub jobs: usize,
     /// Compiler diagnostics as JSON in the log (`KCFLAGS=-fdiagnostics-format=json`).
     pub json_diagnostics: bool,
-}
-
-impl Cache {
-    /// Opens (and makes) the cache at its standard place.
-    ///
-    /// # Errors
-    /// When no home directory is known or the directory cannot be made.
-    pub fn open() -> Result<Self> {
-        todo!()
-    }
-    /// Opens (and makes) a cache at a given place.
-    ///
-    /// # Errors
-    /// When the directory cannot be made.
-    pub fn at(_root: &Path) -> Result<Self> {
-        todo!()
-    }
-    /// The directory of the cache.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-    /// Every kernel in the cache, oldest version first.
-    ///
-    /// # Errors
-    /// When the cache cannot be read; a half-unpacked kernel is skipped, never listed.
-    pub fn kernels(&self) -> Result<Vec<Kernel>> {
-        todo!()
-    }
-    /// From a typed name to a kernel: an exact id, a release, an alias (`6.1`: the newest fetched 6.1), or a path to
-    /// installed headers, a prepared source tree or a build directory.
-    ///
-    /// # Errors
-    /// Names nothing that is here; says what is and how to fetch.
-    pub fn resolve(&self, _name: &str) -> Result<Kernel> {
-        todo!()
-    }
-    /// The full source tree of a kernel, fetched and unpacked on first use; for a path kernel its own tree if complete.
-    ///
-    /// # Errors
-    /// When there is none or the network is away.
-    pub fn source_tree(&self, _kernel: &Kernel) -> Result<PathBuf> {
-        todo!()
-    }
-    /// Like [`Cache::source_tree`], but never goes to the network.
-    #[must_use]
-    pub fn source_tree_if_present(&self, _kernel: &Kernel) -> Option<PathBuf> {
-        todo!()
-    }
-    /// The toolchain that can build for a kernel: the host's compiler when it can, else a minimal root made once.
-    ///
-    /// # Errors
-    /// When neither can be had.
-    pub fn toolchain(&self, _kernel: &Kernel) -> Result<Toolchain> {
-        todo!()
-    }
-    /// A command inside the sandbox of a kernel's toolchain: no network, everything read-only but `writable`, cwd `dir`.
-    ///
-    /// # Errors
-    /// When bubblewrap or the toolchain is missing.
-    pub fn sandboxed(&self, _kernel: &Kernel, _program: &str, _dir: &Path, _writable: &[&Path]) -> Result<Command> {
-        todo!()
-    }
-    /// The flags kbuild gives any module of this kernel; asked once with an empty module, then kept by content.
-    ///
-    /// # Errors
-    /// When the empty module does not build: the kernel or its toolchain is unusable, with make's words.
-    pub fn compile_flags(&self, _kernel: &Kernel) -> Result<CompileFlags> {
-        todo!()
-    }
-    /// `make -C KDIR M=dir modules` in the sandbox; a failed build is `Ok` with `ok: false`.
-    ///
-    /// # Errors
-    /// Only when make could not be run at all.
-    pub fn kbuild(&self, _kernel: &Kernel, _dir: &Path, _options: &KbuildOptions) -> Result<Build> {
-        todo!()
-    }
+    /// A pool of job tokens shared with other builds; then `jobs` is not used.
+    pub jobserver: Option<jobserver::Client>,
 }

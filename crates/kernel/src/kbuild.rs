@@ -1,0 +1,175 @@
+//! `make -C KDIR M=dir modules` in the sandbox, and what it left behind.
+
+use crate::{
+    Build, Error, KbuildOptions, Kernel, Result, Toolchain, TuCommand, cmdfile, files, sandbox,
+};
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// Runs kbuild for a module directory.
+pub fn run(
+    kernel: &Kernel,
+    toolchain: &Toolchain,
+    dir: &Path,
+    options: &KbuildOptions,
+) -> Result<Build> {
+    let dir = dir.canonicalize().map_err(Error::io(dir))?;
+    let started = Instant::now();
+    let mut command = sandbox::command(&sandbox::view(kernel, toolchain, &dir, &[]), "make")?;
+    arguments(&mut command, kernel, toolchain, &dir, options);
+    let token = options
+        .jobserver
+        .as_ref()
+        .map(jobserver::Client::acquire)
+        .transpose();
+    let _token =
+        token.map_err(|e| Error::Environment(format!("the shared job pool is gone: {e}")))?;
+    let (ok, log) = captured(command)?;
+    Ok(Build {
+        ok,
+        log,
+        modules: modules(&dir),
+        commands: commands(kernel, &dir),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn arguments(
+    command: &mut Command,
+    kernel: &Kernel,
+    toolchain: &Toolchain,
+    dir: &Path,
+    options: &KbuildOptions,
+) {
+    command.arg("-C").arg(&kernel.build_dir);
+    command
+        .arg(format!("M={}", dir.display()))
+        .arg(format!("CC={}", toolchain.cc));
+    if options.keep_going {
+        command.arg("-k");
+    }
+    match &options.jobserver {
+        Some(pool) => pool.configure_make(command),
+        None => drop(command.arg(format!("-j{}", options.jobs.max(1)))),
+    }
+    command.args(variables(options)).arg("modules");
+}
+
+/// The caller's variables, with the diagnostics format joined to its `KCFLAGS`.
+fn variables(options: &KbuildOptions) -> Vec<String> {
+    let (flags, mut others): (Vec<String>, Vec<String>) = options
+        .variables
+        .iter()
+        .cloned()
+        .partition(|v| v.starts_with("KCFLAGS="));
+    let json = options
+        .json_diagnostics
+        .then(|| "-fdiagnostics-format=json".to_owned());
+    let flags: Vec<String> = flags
+        .iter()
+        .filter_map(|f| f.strip_prefix("KCFLAGS=").map(str::to_owned))
+        .chain(json)
+        .collect();
+    if !flags.is_empty() {
+        others.push(format!("KCFLAGS={}", flags.join(" ")));
+    }
+    others
+}
+
+/// Runs a command with stdout and stderr in one stream, as a person would see them.
+fn captured(mut command: Command) -> Result<(bool, String)> {
+    let trouble = |e| {
+        Error::Environment(format!(
+            "the sandboxed build cannot be started (bwrap): {e}"
+        ))
+    };
+    let (mut reader, writer) = std::io::pipe().map_err(trouble)?;
+    command.stdin(std::process::Stdio::null());
+    command
+        .stdout(writer.try_clone().map_err(trouble)?)
+        .stderr(writer);
+    let mut child = command.spawn().map_err(trouble)?;
+    drop(command);
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(trouble)?;
+    let status = child.wait().map_err(trouble)?;
+    let log = String::from_utf8_lossy(&bytes).into_owned();
+    match log.lines().next().filter(|l| l.starts_with("bwrap: ")) {
+        Some(words) if !status.success() => Err(Error::Environment(format!(
+            "the sandbox cannot be made: {words}. Unprivileged user namespaces may be forbidden here (sysctl kernel.unprivileged_userns_clone, AppArmor)"
+        ))),
+        _ => Ok((status.success(), log)),
+    }
+}
+
+fn relative_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    walkdir::WalkDir::new(dir)
+        .sort_by_file_name()
+        .into_iter()
+        .flatten()
+        .filter(|e| e.file_type().is_file())
+        .map(|e| e.into_path())
+}
+
+fn modules(dir: &Path) -> Vec<PathBuf> {
+    let is_module = |p: &PathBuf| p.extension() == Some(OsStr::new("ko"));
+    relative_files(dir)
+        .filter(is_module)
+        .filter_map(|p| p.strip_prefix(dir).ok().map(Path::to_path_buf))
+        .collect()
+}
+
+/// Every compilation whose `.cmd` file lies under the directory, kbuild's own generated sources left out.
+pub fn commands(kernel: &Kernel, dir: &Path) -> Vec<TuCommand> {
+    let is_cmd = |p: &PathBuf| {
+        p.file_name()
+            .is_some_and(|n| n.as_encoded_bytes().ends_with(b".o.cmd"))
+    };
+    relative_files(dir)
+        .filter(is_cmd)
+        .filter_map(|p| tu_command(kernel, dir, &p))
+        .collect()
+}
+
+fn tu_command(kernel: &Kernel, dir: &Path, cmd: &Path) -> Option<TuCommand> {
+    let file = cmdfile::parse(&files::read_text(cmd).ok()?);
+    let written = file.source.as_deref()?;
+    // make runs in KDIR and names objects absolutely, or (newer kbuild) in the module's directory and names them relatively.
+    let base = if Path::new(&file.target).is_absolute() {
+        &kernel.build_dir
+    } else {
+        dir
+    };
+    let place = |name: &str| cmdfile::normal(&base.join(name));
+    let source = place(written).strip_prefix(dir).ok()?.to_path_buf();
+    if source.as_os_str().as_encoded_bytes().ends_with(b".mod.c") {
+        return None;
+    }
+    Some(TuCommand {
+        object: place(&file.target).strip_prefix(dir).ok()?.to_path_buf(),
+        args: cmdfile::compile_args(&file.words, base, Some(written)),
+        headers: file.deps.iter().map(|d| place(d)).collect(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_diagnostics_join_the_callers_flags() {
+        let options = KbuildOptions {
+            variables: vec!["A=1".into(), "KCFLAGS=-DX".into()],
+            json_diagnostics: true,
+            ..KbuildOptions::default()
+        };
+        assert_eq!(
+            variables(&options),
+            ["A=1", "KCFLAGS=-DX -fdiagnostics-format=json"]
+        );
+    }
+}
