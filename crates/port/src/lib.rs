@@ -1,1 +1,2 @@
 //! From a driver and a kernel to a port.
+pub mod driver;

@@ -1,0 +1,384 @@
+//! Who includes which header and who mentions which `CONFIG_` symbol, over a whole kernel tree.
+//!
+//! That tells what belongs to one driver alone. The tree is read once (seconds) and the index kept, keyed by the names
+//! and sizes of all its files; whoever edits a tree without changing any size keeps the old answer.
+
+use super::includes::{Closure, is_kernel_header, kernel_header, parent, scan};
+use super::kbuild::config_words;
+use super::manifest::write_whole;
+use super::tree::SourceTree;
+use kspan_kernel::{Error, Result};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// The directories whose sources count.
+const SCANNED: &[&str] = &[
+    "drivers", "sound", "net", "include", "fs", "lib", "kernel", "mm", "crypto", "arch/x86",
+    "block", "security", "virt",
+];
+
+/// The index of one tree.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    files: Vec<String>,
+    headers: HashMap<String, Vec<u32>>,
+    symbols: HashMap<String, Vec<u32>>,
+}
+
+/// Indexes of this process, by key.
+static KNOWN: OnceLock<Mutex<HashMap<String, Arc<Index>>>> = OnceLock::new();
+
+impl Index {
+    /// The index of a tree: known, else kept in `store`, else made.
+    fn open(root: &Path, store: Option<&Path>) -> Result<Arc<Self>> {
+        let files = list(root)?;
+        let key = key_of(&files);
+        let known = KNOWN.get_or_init(Mutex::default);
+        let mut known = known
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(index) = known.get(&key) {
+            return Ok(Arc::clone(index));
+        }
+        let kept = store.map(|dir| dir.join(format!("includes-{key}")));
+        let read = kept
+            .as_ref()
+            .and_then(|path| std::fs::read_to_string(path).ok())
+            .and_then(|text| Self::parse(&text));
+        let index = Arc::new(match read {
+            Some(index) => index,
+            None => Self::make(root, files, kept.as_deref())?,
+        });
+        known.insert(key, Arc::clone(&index));
+        Ok(index)
+    }
+
+    /// Reads the whole tree.
+    fn make(root: &Path, files: Vec<(String, u64)>, keep: Option<&Path>) -> Result<Self> {
+        let words: Vec<(BTreeSet<String>, BTreeSet<String>)> = files
+            .par_iter()
+            .map(|(file, _)| {
+                let bytes = std::fs::read(root.join(file)).unwrap_or_default();
+                let headers = scan(&bytes)
+                    .into_iter()
+                    .map(|i| i.name)
+                    .filter(|n| !n.contains(char::is_whitespace))
+                    .collect();
+                (headers, config_words(&bytes).into_keys().collect())
+            })
+            .collect();
+        let mut index = Self {
+            files: files.into_iter().map(|(f, _)| f).collect(),
+            ..Self::default()
+        };
+        for (number, (headers, symbols)) in (0_u32..).zip(words) {
+            headers
+                .into_iter()
+                .for_each(|h| index.headers.entry(h).or_default().push(number));
+            symbols
+                .into_iter()
+                .for_each(|s| index.symbols.entry(s).or_default().push(number));
+        }
+        if let Some(path) = keep {
+            if let Some(dir) = path.parent() {
+                std::fs::create_dir_all(dir).map_err(|source| Error::Io {
+                    path: dir.to_path_buf(),
+                    source,
+                })?;
+            }
+            write_whole(path, index.render().as_bytes())?;
+        }
+        Ok(index)
+    }
+
+    /// The kept form: one line for each file, header and symbol, and a last line that says it is whole.
+    fn render(&self) -> String {
+        let mut text = String::new();
+        for file in &self.files {
+            text.push_str(&format!("f {file}\n"));
+        }
+        for (kind, map) in [("h", &self.headers), ("c", &self.symbols)] {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            for (name, numbers) in sorted {
+                let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+                text.push_str(&format!("{kind} {name} {}\n", numbers.join(" ")));
+            }
+        }
+        text.push_str("end\n");
+        text
+    }
+
+    /// Reads the kept form; `None` if it is not whole.
+    fn parse(text: &str) -> Option<Self> {
+        let mut index = Self::default();
+        for line in text.lines() {
+            if line == "end" {
+                return Some(index);
+            }
+            let (kind, rest) = line.split_once(' ')?;
+            if kind == "f" {
+                index.files.push(rest.to_owned());
+                continue;
+            }
+            let (name, numbers) = rest.split_once(' ')?;
+            let numbers = numbers
+                .split(' ')
+                .map(|n| n.parse().ok())
+                .collect::<Option<Vec<u32>>>()?;
+            let map = if kind == "h" {
+                &mut index.headers
+            } else {
+                &mut index.symbols
+            };
+            map.insert(name.to_owned(), numbers);
+        }
+        None
+    }
+
+    fn named<'s>(&'s self, numbers: Option<&'s Vec<u32>>) -> impl Iterator<Item = &'s String> {
+        numbers
+            .into_iter()
+            .flatten()
+            .filter_map(|n| self.files.get(usize::try_from(*n).ok()?))
+    }
+
+    /// Files that include a header, by the name as written.
+    fn includers(&self, header: &str) -> impl Iterator<Item = &String> {
+        self.named(self.headers.get(header))
+    }
+
+    /// Files that mention a symbol (or its `_MODULE` form).
+    fn mentions(&self, symbol: &str) -> Vec<&String> {
+        let module = format!("{symbol}_MODULE");
+        self.named(self.symbols.get(symbol))
+            .chain(self.named(self.symbols.get(&module)))
+            .collect()
+    }
+}
+
+/// All C sources of the scanned directories with their sizes, sorted.
+fn list(root: &Path) -> Result<Vec<(String, u64)>> {
+    let parts: Vec<Result<Vec<(String, u64)>>> = SCANNED
+        .par_iter()
+        .map(|dir| list_below(root, &root.join(dir)))
+        .collect();
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn list_below(root: &Path, dir: &Path) -> Result<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    if !dir.is_dir() {
+        return Ok(found);
+    }
+    for entry in walkdir::WalkDir::new(dir) {
+        let io = |e: walkdir::Error| Error::Io {
+            path: e.path().unwrap_or(dir).to_path_buf(),
+            source: e.into(),
+        };
+        let entry = entry.map_err(io)?;
+        let path = entry.path();
+        let source = path
+            .extension()
+            .is_some_and(|e| e == "c" || e == "h" || e == "S");
+        if entry.file_type().is_file()
+            && source
+            && let Ok(below) = path.strip_prefix(root)
+        {
+            let size = entry.metadata().map_err(io)?.len();
+            found.push((below.to_string_lossy().into_owned(), size));
+        }
+    }
+    Ok(found)
+}
+
+fn key_of(files: &[(String, u64)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"includes 1\n");
+    for (name, size) in files {
+        hasher.update(format!("{name} {size}\n").as_bytes());
+    }
+    hasher.finalize().to_hex().chars().take(32).collect()
+}
+
+/// `config X` and `menuconfig X` of a Kconfig file.
+fn kconfig_symbols(bytes: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let names = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let keyword = words.next()?;
+        (keyword == "config" || keyword == "menuconfig")
+            .then(|| words.next())
+            .flatten()
+    });
+    names
+        .filter(|n| n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        .map(|n| format!("CONFIG_{n}"))
+        .collect()
+}
+
+impl SourceTree<'_> {
+    fn index(&self) -> Result<Arc<Index>> {
+        if let Some(known) = self.index.get() {
+            return Ok(Arc::clone(known));
+        }
+        let index = Index::open(&self.root, self.index_dir.as_deref())?;
+        Ok(Arc::clone(self.index.get_or_init(|| index)))
+    }
+
+    /// Symbols that belong to a driver, with their values: defined in a Kconfig beside its files, mentioned in its files
+    /// and in no other file of the tree.
+    pub(super) fn owned_config(&self, closure: &Closure) -> Result<BTreeMap<String, String>> {
+        let dirs: BTreeSet<&str> = closure
+            .files
+            .iter()
+            .filter(|f| !is_kernel_header(f))
+            .map(|f| parent(f))
+            .collect();
+        let mut defined = BTreeSet::new();
+        for dir in dirs {
+            if let Ok(bytes) = std::fs::read(self.root.join(dir).join("Kconfig")) {
+                defined.extend(kconfig_symbols(&bytes));
+            }
+        }
+        let valued: BTreeMap<String, String> = defined
+            .into_iter()
+            .filter_map(|name| Some(((self.config)(&name)?, name)))
+            .map(|(v, n)| (n, v))
+            .collect();
+        if valued.is_empty() || !valued.keys().any(|n| self.mentioned(closure, n)) {
+            return Ok(BTreeMap::new());
+        }
+        let index = self.index()?;
+        let own = |name: &String| {
+            let files = index.mentions(name);
+            !files.is_empty() && files.iter().all(|f| closure.files.contains(*f))
+        };
+        Ok(valued.into_iter().filter(|(name, _)| own(name)).collect())
+    }
+
+    /// Is a symbol mentioned in the driver's files?
+    pub(super) fn mentioned(&self, closure: &Closure, symbol: &str) -> bool {
+        let finder = memchr::memmem::Finder::new(symbol);
+        closure.files.iter().any(|f| {
+            std::fs::read(self.root.join(f)).is_ok_and(|bytes| finder.find(&bytes).is_some())
+        })
+    }
+
+    /// Kernel headers that only the driver's files include, directly or through each other; as written, sorted.
+    pub(super) fn private_headers(&self, closure: &Closure) -> Result<Vec<String>> {
+        let index = self.index()?;
+        let mut candidates = BTreeMap::new();
+        let mut todo: Vec<String> = closure.kernel.iter().cloned().collect();
+        while let Some(name) = todo.pop() {
+            let Some(path) = kernel_header(&self.root, &name) else {
+                continue;
+            };
+            let foreign = |f: &String| !closure.files.contains(f) && !is_kernel_header(f);
+            if candidates.contains_key(&name)
+                || !path.contains("include/")
+                || index.includers(&name).any(foreign)
+            {
+                continue;
+            }
+            let bytes = std::fs::read(self.root.join(&path)).unwrap_or_default();
+            todo.extend(scan(&bytes).into_iter().map(|i| i.name));
+            candidates.insert(name, path);
+        }
+        Ok(shrink(&index, closure, candidates).into_keys().collect())
+    }
+}
+
+/// Drops headers that a header outside the set includes, until none is left to drop.
+fn shrink(
+    index: &Index,
+    closure: &Closure,
+    mut candidates: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    loop {
+        let paths: BTreeSet<&String> = candidates.values().collect();
+        let lost: Vec<String> = candidates
+            .keys()
+            .filter(|name| {
+                index
+                    .includers(name)
+                    .any(|f| !closure.files.contains(f) && !paths.contains(f))
+            })
+            .cloned()
+            .collect();
+        if lost.is_empty() {
+            return candidates;
+        }
+        for name in lost {
+            candidates.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            (
+                "drivers/a/x.c",
+                "#include <linux/own.h>\n#include <linux/shared.h>\n#ifdef CONFIG_OWN\n#endif\n#if CONFIG_COMMON\n#endif\n",
+            ),
+            (
+                "drivers/a/Kconfig",
+                "config OWN\n\tbool\nconfig COMMON\n\tint\nconfig OFF\n",
+            ),
+            ("drivers/b/y.c", "#include <linux/shared.h>\n"),
+            (
+                "include/linux/own.h",
+                "#include <linux/inner.h>\n#include <linux/shared.h>\n",
+            ),
+            ("include/linux/inner.h", ""),
+            ("include/linux/shared.h", "#ifdef CONFIG_COMMON\n#endif\n"),
+            ("scripts/x", ""),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn what_belongs_to_one_driver() {
+        let dir = tree();
+        let config = |n: &str| (n != "CONFIG_OFF").then(|| "y".to_owned());
+        let tree = SourceTree::open(dir.path(), &config, None).unwrap();
+        let mut closure = Closure::default();
+        closure.add(tree.root(), &["drivers/a/x.c".into()], &[]);
+        assert_eq!(
+            tree.private_headers(&closure).unwrap(),
+            ["linux/inner.h", "linux/own.h"]
+        );
+        assert_eq!(
+            tree.owned_config(&closure)
+                .unwrap()
+                .into_keys()
+                .collect::<Vec<_>>(),
+            ["CONFIG_OWN"]
+        );
+    }
+
+    #[test]
+    fn the_index_is_kept_whole_or_not_used() {
+        let dir = tree();
+        let index = Index::make(dir.path(), list(dir.path()).unwrap(), None).unwrap();
+        let text = index.render();
+        assert_eq!(Index::parse(&text), Some(index));
+        assert_eq!(Index::parse(text.strip_suffix("end\n").unwrap()), None);
+        assert_eq!(Index::parse("garbage"), None);
+    }
+}
