@@ -256,7 +256,14 @@ impl Cache {
     /// Taken by whoever installs into the cache; removes what a killed run left behind.
     pub(crate) fn install_lock(&self) -> Result<File> {
         let lock = files::lock(&self.root.join("locks/install"))?;
-        for dir in ["kernels/debian", "sources", "roots", "images"] {
+        for dir in [
+            "kernels/debian",
+            "sources",
+            "roots",
+            "images",
+            "downloads",
+            "indexes",
+        ] {
             remove_leftovers(&self.root.join(dir))?;
         }
         remove_dead_work(&self.root.join("work"));
@@ -366,7 +373,11 @@ fn remove_leftovers(dir: &Path) -> Result<()> {
     };
     for entry in entries.flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(b".tmp-") {
-            files::remove_tree(&entry.path())?;
+            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+            match is_dir {
+                true => files::remove_tree(&entry.path())?,
+                false => files::remove_file(&entry.path())?,
+            }
         }
     }
     Ok(())

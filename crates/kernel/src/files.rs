@@ -70,6 +70,11 @@ pub fn tree_size(dir: &Path) -> u64 {
         .sum()
 }
 
+/// Removes a file.
+pub fn remove_file(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(Error::io(path))
+}
+
 /// Removes a directory tree; one that is not there is fine.
 pub fn remove_tree(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {

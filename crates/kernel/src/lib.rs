@@ -6,18 +6,25 @@
 mod archive;
 mod cache;
 pub mod cmdfile;
-mod deb;
-mod debversion;
+pub mod control;
+pub mod deb;
+pub mod debversion;
+pub mod fetch;
 mod files;
+mod index;
 mod kbuild;
 mod kernelpath;
+mod lock;
 mod mirror;
 mod record;
 mod sandbox;
+mod signature;
 mod toolchain;
-pub mod unpack;
+mod unpack;
 
 pub use cache::{KernelInfo, kernel_order};
+pub use fetch::{FetchSpec, Image, Progress, Target};
+pub use lock::Lock;
 pub use record::{Package, Record};
 
 use std::path::PathBuf;

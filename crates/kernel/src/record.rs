@@ -47,9 +47,20 @@ pub struct Record {
     pub source_dir: PathBuf,
     /// The packages it was unpacked from.
     pub packages: Vec<Package>,
+    /// The package with the full source tree, fetched on demand.
+    #[serde(default)]
+    pub source: Option<Package>,
+    /// The packages with the kernel's image and modules, fetched on demand.
+    #[serde(default)]
+    pub images: Vec<Package>,
 }
 
 impl Record {
+    /// Every package that the record names.
+    pub fn all_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().chain(&self.source).chain(&self.images)
+    }
+
     /// Reads the record of a kernel's directory.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);

@@ -303,16 +303,17 @@ fn ensure_root(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
     if usable(&place) {
         return Ok(place);
     }
-    make_root(cache, suite, wanted, &place)?;
+    make_root(suite, wanted, &place)?;
     Ok(place)
 }
 
 fn packages_of(suite: &str, wanted: &Wanted) -> String {
     let compiler = match (wanted.family, wanted.major) {
         (family, 0) => family.to_owned(),
-        ("gcc", major) if wanted.command.contains("-linux-gnu-") => {
-            format!("gcc-{major},{}", wanted.command.replace('_', "-"))
-        }
+        ("gcc", major) => match wanted.command.strip_suffix(&format!("-gcc-{major}")) {
+            Some(triplet) => format!("gcc-{major},gcc-{major}-{}", triplet.replace('_', "-")),
+            None => format!("gcc-{major}"),
+        },
         (family, major) => format!("{family}-{major}"),
     };
     let libraries = match suite {
@@ -323,7 +324,7 @@ fn packages_of(suite: &str, wanted: &Wanted) -> String {
     format!("{compiler},{libraries},make,kmod,binutils,libc6-dev,gawk")
 }
 
-fn make_root(cache: &Cache, suite: &str, wanted: &Wanted, place: &Path) -> Result<()> {
+fn make_root(suite: &str, wanted: &Wanted, place: &Path) -> Result<()> {
     let program = files::find_program("mmdebstrap").ok_or_else(|| {
         Error::Environment(format!(
             "no compiler here builds for this kernel, and mmdebstrap, which would make a root with {}, is missing: `apt-get install mmdebstrap`",
@@ -346,7 +347,7 @@ fn make_root(cache: &Cache, suite: &str, wanted: &Wanted, place: &Path) -> Resul
         .arg(format!("--include={}", packages_of(suite, wanted)))
         .arg(suite)
         .arg(&target)
-        .arg(cache.mirrors().debian)
+        .arg(crate::mirror::Mirrors::of_this_machine().debian)
         .env("LC_ALL", "C")
         .output()
         .map_err(|e| Error::Environment(format!("mmdebstrap cannot be started: {e}")))?;

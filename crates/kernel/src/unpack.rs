@@ -1,29 +1,14 @@
 //! Installs downloaded packages as a kernel of the cache: beside its place first, then renamed, so that a killed run
 //! leaves no half kernel.
 
-use crate::record::{Package, Record};
+use crate::record::Record;
 use crate::{Cache, Error, Kernel, Result, archive, files, kernelpath};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// What is known of a kernel before it is unpacked.
-pub struct Incoming<'a> {
-    /// The suite it was found in.
-    pub suite: &'a str,
-    /// The source package's version.
-    pub package_version: &'a str,
-    /// `uname -r`.
-    pub release: &'a str,
-    /// `amd64`, `cloud-amd64`, …
-    pub flavour: &'a str,
-    /// The packages and where their files lie now.
-    pub packages: Vec<(Package, PathBuf)>,
-}
-
-/// Unpacks and puts in place; the caller holds the install lock.
-pub fn install(cache: &Cache, incoming: &Incoming<'_>) -> Result<Kernel> {
-    let id = format!("debian/{}", incoming.release);
-    let place = cache.kernel_dir(&id);
+/// Unpacks and puts in place; `wish` says what and where from. The caller holds the install lock.
+pub fn install(cache: &Cache, wish: &Record, debs: &[PathBuf]) -> Result<Kernel> {
+    let place = cache.kernel_dir(&wish.id);
     let parent = place.parent().unwrap_or(&place).to_path_buf();
     files::make_dir(&parent)?;
     let temp = tempfile::Builder::new()
@@ -31,39 +16,58 @@ pub fn install(cache: &Cache, incoming: &Incoming<'_>) -> Result<Kernel> {
         .tempdir_in(&parent)
         .map_err(Error::io(&parent))?;
     let dir = temp.path().join("kernel");
-    for (_, deb) in &incoming.packages {
+    for deb in debs {
         archive::unpack_deb(deb, &dir)?;
     }
     archive::make_relocatable(&dir)?;
-    let record = describe(incoming, id, &dir)?;
+    let record = describe(wish, &dir)?;
     record.write(&dir)?;
     sync_all(&dir)?;
     files::replace_dir(&dir, &place)?;
     Ok(cache.kernel_of(&place, &record))
 }
 
-fn describe(incoming: &Incoming<'_>, id: String, dir: &Path) -> Result<Record> {
-    let build_dir = PathBuf::from(format!("usr/src/linux-headers-{}", incoming.release));
+/// Completes the record with what the unpacked tree says.
+fn describe(wish: &Record, dir: &Path) -> Result<Record> {
+    let build_dir = PathBuf::from(format!("usr/src/linux-headers-{}", wish.release));
     let tree = kernelpath::describe(&dir.join(&build_dir))?;
     let real = dir.canonicalize().map_err(Error::io(dir))?;
     let source_dir = tree.source_dir.strip_prefix(&real).map_err(|_| {
         Error::Input(format!(
-            "{id}: its header package names sources outside of itself ({})",
+            "{}: its header package names sources outside of itself ({})",
+            wish.id,
             tree.source_dir.display()
         ))
     })?;
+    if tree.release != wish.release {
+        return Err(Error::Input(format!(
+            "{}: its header package is for {}",
+            wish.id, tree.release
+        )));
+    }
     Ok(Record {
-        id,
-        release: tree.release,
         version: tree.version,
         arch: tree.arch,
-        package_version: incoming.package_version.to_owned(),
-        suite: incoming.suite.to_owned(),
-        flavour: incoming.flavour.to_owned(),
         build_dir,
         source_dir: source_dir.to_path_buf(),
-        packages: incoming.packages.iter().map(|(p, _)| p.clone()).collect(),
+        ..wish.clone()
     })
+}
+
+/// Unpacks image and module packages side by side.
+pub fn install_image(debs: &[PathBuf], place: &Path) -> Result<()> {
+    let parent = place.parent().unwrap_or(place);
+    files::make_dir(parent)?;
+    let temp = tempfile::Builder::new()
+        .prefix(".tmp-")
+        .tempdir_in(parent)
+        .map_err(Error::io(parent))?;
+    let dir = temp.path().join("image");
+    for deb in debs {
+        archive::unpack_deb(deb, &dir)?;
+    }
+    sync_all(&dir)?;
+    files::replace_dir(&dir, place)
 }
 
 /// Unpacks a source package: the tree inside its `linux-source-*.tar.xz`.
@@ -109,7 +113,7 @@ fn source_archive(package: &Path) -> Result<PathBuf> {
 }
 
 /// One `syncfs` for tens of thousands of files: far cheaper than an fsync for each.
-pub fn sync_all(dir: &Path) -> Result<()> {
+fn sync_all(dir: &Path) -> Result<()> {
     let handle = File::open(dir).map_err(Error::io(dir))?;
     rustix::fs::syncfs(&handle).map_err(|e| Error::io(dir)(e.into()))
 }
