@@ -1,4 +1,17 @@
 //! Evolutions: changes of the kernel's API as data, and which of them apply to a target kernel.
 //!
+//! An [`Evolution`] says how a name, a member or a callback that a driver's home kernel has is expressed in the terms of a
+//! kernel that lacks it. Whether it applies is decided by facts of the target alone ([`KernelView`]).
+//!
 //! Never: looks at version numbers, names a driver, edits text.
 //! Its main function is [`Library::load`].
+
+mod conditions;
+mod library;
+mod model;
+mod read;
+
+pub use conditions::KernelView;
+pub use library::{Library, Plan};
+pub use model::{Condition, Evolution, Kind, Risk};
+pub use read::{LoadError, LoadErrors};

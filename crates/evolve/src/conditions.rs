@@ -1,0 +1,90 @@
+//! Which evolutions apply: questions to the target's facts.
+
+use crate::model::{Condition, Evolution, Kind};
+
+/// What an evolution may ask of a target kernel.
+pub trait KernelView {
+    /// Any definition of a name: function, macro, variable, constant, typedef or tag.
+    fn has(&self, name: &str) -> bool;
+    /// A structure or union has a member.
+    fn has_field(&self, record: &str, field: &str) -> bool;
+    /// How many parameters a function or function-like macro takes, `...` not counted.
+    fn arity(&self, name: &str) -> Option<usize>;
+    /// The canonical type that a function returns.
+    fn returns(&self, name: &str) -> Option<String>;
+    /// The replacement text of a macro, one line, blanks folded.
+    fn macro_body(&self, name: &str) -> Option<String>;
+    /// A configuration symbol (`CONFIG_X`) is `y` or `m`.
+    fn config(&self, symbol: &str) -> bool;
+    /// A driver can include this header.
+    fn header_exists(&self, header: &str) -> bool;
+}
+
+impl Condition {
+    /// Does it hold on the target?
+    #[must_use]
+    pub fn holds(&self, view: &dyn KernelView) -> bool {
+        match self {
+            Self::Name(name) => view.has(name),
+            Self::Field(record, field) => view.has_field(record, first_step(field)),
+            Self::Config(symbol) => view.config(symbol),
+            Self::Header(header) => view.header_exists(header),
+        }
+    }
+}
+
+fn first_step(path: &str) -> &str {
+    path.split('.').next().unwrap_or(path)
+}
+
+fn contains(view: &dyn KernelView, name: &str, part: &str) -> bool {
+    view.macro_body(name)
+        .is_some_and(|body| body.contains(part))
+}
+
+fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
+    match &evolution.kind {
+        Kind::Define { .. } => true,
+        Kind::Override { .. } => evolution.provides.iter().all(|name| view.has(name)),
+        Kind::Field {
+            record,
+            home,
+            target,
+        } => {
+            !view.has_field(record, first_step(home)) && view.has_field(record, first_step(target))
+        }
+        Kind::Callback { record, field, .. } => view.has_field(record, field),
+        Kind::DropField { record, field } => view.has(record) && !view.has_field(record, field),
+        Kind::Header { home, target } => !view.header_exists(home) && view.header_exists(target),
+    }
+}
+
+impl Evolution {
+    /// Do all its conditions hold on the target?
+    #[must_use]
+    pub fn applies_to(&self, view: &dyn KernelView) -> bool {
+        kind_fits(self, view)
+            && self.has.iter().all(|c| c.holds(view))
+            && !self.lacks.iter().any(|c| c.holds(view))
+            && self
+                .arity
+                .iter()
+                .all(|(name, n)| view.arity(name) == Some(*n))
+            && self
+                .types
+                .iter()
+                .all(|(name, ty)| view.returns(name).as_ref() == Some(ty))
+            && self
+                .body
+                .iter()
+                .all(|(name, part)| contains(view, name, part))
+            && !self
+                .body_lacks
+                .iter()
+                .any(|(name, part)| contains(view, name, part))
+            && self
+                .includes
+                .iter()
+                .all(|header| view.header_exists(header))
+    }
+}

@@ -1,0 +1,173 @@
+//! The shape of an evolution.
+
+use std::collections::BTreeMap;
+
+/// What a remedy may do to meaning; ordered from harmless to unknown.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// A rename, a move, or the same steps written out.
+    #[default]
+    None,
+    /// An argument or a value was supplied that the driver did not write.
+    Default,
+    /// It compiles and may act otherwise.
+    Behaviour,
+    /// Nobody has looked.
+    Unknown,
+}
+
+/// One condition on the target, as written in `has` and `lacks`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub enum Condition {
+    /// `name`: a function, macro, variable, constant, typedef or tag.
+    Name(String),
+    /// `struct record.field`.
+    Field(String, String),
+    /// `CONFIG_X`.
+    Config(String),
+    /// `<linux/x.h>`.
+    Header(String),
+}
+
+impl Condition {
+    /// Reads one condition.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if let Some(header) = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) {
+            return Self::Header(header.to_owned());
+        }
+        let tag = text
+            .strip_prefix("struct ")
+            .or_else(|| text.strip_prefix("union "));
+        if let Some(tag) = tag {
+            return match tag.split_once('.') {
+                Some((record, field)) => Self::Field(record.to_owned(), field.to_owned()),
+                None => Self::Name(tag.to_owned()),
+            };
+        }
+        if text.starts_with("CONFIG_") {
+            return Self::Config(text.to_owned());
+        }
+        Self::Name(text.to_owned())
+    }
+}
+
+/// What an evolution does.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Kind {
+    /// Provides names that the target lacks.
+    Define {
+        /// C text, complete definitions of all names in [`Evolution::provides`].
+        text: String,
+    },
+    /// Gives a name that the target has with another shape the shape that the driver wants.
+    Override {
+        /// C text: `kspan_X` in terms of the target's X, then `#undef X` and `#define X(...) kspan_X(...)`.
+        text: String,
+        /// How many parameters each name takes in the form that the driver is written for.
+        home_arity: BTreeMap<String, usize>,
+    },
+    /// A member has another name or place on the target.
+    Field {
+        /// Tag of the structure.
+        record: String,
+        /// The member as the driver writes it.
+        home: String,
+        /// The member of the target; a path with dots where it moved into an inner structure.
+        target: String,
+    },
+    /// How an adapter between two types of one callback finds what the driver's function wants.
+    Callback {
+        /// Tag of the structure.
+        record: String,
+        /// The member that holds the callback.
+        field: String,
+        /// From the type of a parameter that the target does not pass to an expression; `{0}`, `{1}` are the parameters it
+        /// does pass.
+        params: BTreeMap<String, String>,
+        /// What the adapter returns where the driver's function returns nothing.
+        ret: Option<String>,
+        /// The whole adapter where parameters alone are not enough: `{name}` is its name, `{fn}` the driver's function.
+        adapter: Option<String>,
+    },
+    /// An initialiser that may be left out where the target lacks the member.
+    DropField {
+        /// Tag of the structure.
+        record: String,
+        /// The member.
+        field: String,
+    },
+    /// A header has another name on the target.
+    Header {
+        /// As the driver includes it.
+        home: String,
+        /// The header of the target that stands for it.
+        target: String,
+    },
+}
+
+/// One change of the kernel's API and how a target without it is served.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Evolution {
+    /// Unique among all evolutions.
+    pub id: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// The names that it gives the driver.
+    pub provides: Vec<String>,
+    /// The target must have all of these.
+    pub has: Vec<Condition>,
+    /// The target must have none of these.
+    pub lacks: Vec<Condition>,
+    /// Functions or function-like macros of the target that must take so many parameters.
+    pub arity: BTreeMap<String, usize>,
+    /// Functions of the target that must return this (canonical) type.
+    pub types: BTreeMap<String, String>,
+    /// Macros of the target whose replacement text must contain this (one line, blanks folded).
+    pub body: BTreeMap<String, String>,
+    /// Macros of the target whose replacement text must not contain this.
+    pub body_lacks: BTreeMap<String, String>,
+    /// Headers of the target that the text needs.
+    pub includes: Vec<String>,
+    /// Names that the text uses and the target may lack as well: another evolution or a carried definition must provide them
+    /// before this one's text.
+    pub needs: Vec<String>,
+    /// What it may do to meaning.
+    pub risk: Risk,
+    /// What differs, where `risk` is above none.
+    pub meaning: String,
+    /// The upstream commit or its subject, where known.
+    pub commit: String,
+    /// Why the change exists.
+    pub why: String,
+    /// The file that holds it.
+    pub file: String,
+    /// The line at which it starts.
+    pub line: usize,
+}
+
+impl Evolution {
+    /// The C text that stands in the overlay, if this kind has one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Define { text } | Kind::Override { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}
