@@ -184,6 +184,11 @@ impl Facts {
     pub fn names_in_header(&self, _header: &str) -> Vec<String> {
         todo!()
     }
+    /// TEMP
+    #[must_use]
+    pub fn includes_of(&self, _header: &str) -> Vec<String> {
+        todo!()
+    }
     /// The export of a symbol.
     #[must_use]
     pub fn export(&self, _symbol: &str) -> Option<Export> {

@@ -1,3 +1,16 @@
-//! The kspan command.
+//! The kspan command: parse, call one library function, render.
 
-fn main() {}
+mod commands;
+mod output;
+mod progress;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = commands::Cli::parse();
+    match commands::run(&cli) {
+        Ok(code) => code,
+        Err(error) => output::failure(&error),
+    }
+}

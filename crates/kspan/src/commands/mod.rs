@@ -1,0 +1,71 @@
+//! One small file for each command.
+
+pub mod build;
+pub mod check;
+pub mod drivers;
+pub mod generate;
+pub mod port;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// One driver source, spanning every kernel.
+///
+/// The driver is written once, against the newest kernel. kspan derives the rest: what each kernel lacks (check), a port
+/// for each (port), and built modules (build).
+///
+/// Exit codes: 0 all well; 1 the answer is no (gaps, failed cells); 2 usage; 3 environment.
+#[derive(Debug, Parser)]
+#[command(name = "kspan", version, propagate_version = true)]
+pub struct Cli {
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Where fetched kernels and results are kept [default: $KSPAN_CACHE, else ~/.cache/kspan].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the gaps of drivers on kernels, without compiling for them.
+    Check(check::Args),
+    /// Derive the port of a driver for one kernel into a directory.
+    Port(port::Args),
+    /// Port and build drivers on kernels: the matrix.
+    Build(build::Args),
+    /// Print a shell's completion script.
+    Completions(generate::Completions),
+    /// Write the manual pages into a directory.
+    Man(generate::Man),
+}
+
+/// Opens the cache that the command line names.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn cache(cli: &Cli) -> kspan_kernel::Result<kspan_kernel::Cache> {
+    match &cli.cache {
+        Some(dir) => kspan_kernel::Cache::at(dir),
+        None => kspan_kernel::Cache::open(),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever keeps it from giving an answer.
+pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Check(args) => check::run(args, cache(cli)?, cli.json),
+        Command::Port(args) => port::run(args, cache(cli)?, cli.json),
+        Command::Build(args) => build::run(args, cache(cli)?, cli.json),
+        Command::Completions(args) => generate::completions(args),
+        Command::Man(args) => generate::man(args),
+    }
+}

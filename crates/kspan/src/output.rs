@@ -1,0 +1,40 @@
+//! How an end without an answer is told, and with which exit code.
+
+use std::process::ExitCode;
+
+/// The answer is no: gaps, failed cells.
+pub const NO: u8 = 1;
+/// What the user named is malformed or not there.
+const USAGE: u8 = 2;
+/// The machine lacks something.
+const ENVIRONMENT: u8 = 3;
+
+/// Says what happened on stderr; the exit code by whose part it is to mend it.
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("kspan: {error:#}");
+    ExitCode::from(code(error))
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let kernel = |e: &kspan_kernel::Error| match e {
+        kspan_kernel::Error::Input(_) => USAGE,
+        _ => ENVIRONMENT,
+    };
+    for cause in error.chain() {
+        if let Some(e) = cause.downcast_ref::<kspan_kernel::Error>() {
+            return kernel(e);
+        }
+        match cause.downcast_ref::<kspan_port::Error>() {
+            Some(kspan_port::Error::Kernel(e)) => return kernel(e),
+            Some(kspan_port::Error::Input(_)) => return USAGE,
+            Some(_) => return ENVIRONMENT,
+            None => {}
+        }
+    }
+    USAGE
+}
+
+/// A yes or no as an exit code.
+pub fn verdict(yes: bool) -> ExitCode {
+    if yes { ExitCode::SUCCESS } else { ExitCode::from(NO) }
+}

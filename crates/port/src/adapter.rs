@@ -1,0 +1,204 @@
+//! Adapters: a generated function of the target's callback type that calls the driver's own.
+
+use crate::cfn;
+use crate::gap::Risk;
+use crate::view::View;
+use kspan_evolve::{Evolution, Kind, Library};
+use kspan_facts::{Signature, Ty};
+
+/// A generated function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adapter {
+    /// Its name.
+    pub name: String,
+    /// Its text, ending in a newline.
+    pub text: String,
+    /// How far it may change what the driver does.
+    pub risk: Risk,
+    /// What may differ.
+    pub meaning: String,
+    /// The evolution that told how, if one did.
+    pub evolution: Option<String>,
+    /// Headers that the text needs.
+    pub includes: Vec<String>,
+}
+
+/// What an adapter is for.
+pub struct Wanted<'a> {
+    /// Tag of the structure; empty for an argument.
+    pub record: &'a str,
+    /// The member.
+    pub field: &'a str,
+    /// The driver's function.
+    pub function: &'a str,
+    /// Its type.
+    pub have: &'a Signature,
+    /// The target's type.
+    pub want: &'a Signature,
+}
+
+/// Makes an adapter.
+///
+/// # Errors
+/// Says which parameter of the driver's function nothing on the target can give.
+pub fn make(wanted: &Wanted<'_>, library: &Library, target: &View) -> Result<Adapter, String> {
+    let evolution = library.callbacks(wanted.record, wanted.field).into_iter().find(|e| e.applies_to(target));
+    let name = format!("kspan_{}_{}", wanted.function, wanted.field.replace(['#', '.'], "_"));
+    if let Some((e, template)) = evolution.and_then(|e| whole(e).map(|t| (e, t))) {
+        let text = template.replace("{name}", &name).replace("{fn}", wanted.function);
+        return Ok(adapter(name, with_newline(text), e.risk.into(), e.meaning.clone(), Some(e)));
+    }
+    let (arguments, mut risk, mut meaning) = arguments(wanted, evolution)?;
+    let call = format!("{}({})", wanted.function, arguments.join(", "));
+    let (body, ret_risk, ret_meaning) = returning(&call, wanted, evolution);
+    if ret_risk > risk {
+        (risk, meaning) = (ret_risk, ret_meaning);
+    }
+    if let Some(e) = evolution {
+        (risk, meaning) = (e.risk.into(), e.meaning.clone());
+    }
+    let parameters: Vec<String> =
+        wanted.want.params.iter().enumerate().map(|(i, p)| cfn::declare(&p.ty.spelling, &format!("a{i}"))).collect();
+    let list = if parameters.is_empty() { "void".to_owned() } else { parameters.join(", ") };
+    let head = cfn::declare(&wanted.want.ret.spelling, &format!("{name}({list})"));
+    Ok(adapter(name, format!("static {head}\n{{\n\t{body}\n}}\n"), risk, meaning, evolution))
+}
+
+fn adapter(name: String, text: String, risk: Risk, meaning: String, evolution: Option<&Evolution>) -> Adapter {
+    Adapter {
+        name,
+        text,
+        risk,
+        meaning,
+        evolution: evolution.map(|e| e.id.clone()),
+        includes: evolution.map(|e| e.includes.clone()).unwrap_or_default(),
+    }
+}
+
+fn with_newline(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn whole(evolution: &Evolution) -> Option<String> {
+    match &evolution.kind {
+        Kind::Callback { adapter, .. } => adapter.clone(),
+        _ => None,
+    }
+}
+
+/// The arguments for the driver's function: the target's parameters of the same type in order, evolutions for the rest.
+fn arguments(wanted: &Wanted<'_>, evolution: Option<&Evolution>) -> Result<(Vec<String>, Risk, String), String> {
+    let (mut risk, mut meaning) = (Risk::None, String::new());
+    let mut used = vec![false; wanted.want.params.len()];
+    let mut out = Vec::new();
+    for (index, param) in wanted.have.params.iter().enumerate() {
+        let same = |i: &usize| !used[*i] && fits(&param.ty, &wanted.want.params[*i].ty);
+        if let Some(i) = (0..used.len()).find(same) {
+            used[i] = true;
+            out.push(pass(&param.ty, &wanted.want.params[i].ty, i));
+        } else if let Some(expression) = told(evolution, &param.ty) {
+            out.push(expression);
+        } else if cfn::bare(&param.ty.canonical) == "struct netlink_ext_ack *" {
+            out.push("NULL".to_owned());
+            meaning = "extended error texts are not passed on".to_owned();
+            risk = risk.max(Risk::Default);
+        } else {
+            return Err(format!(
+                "the target does not pass parameter {} ({}) of {}()",
+                index + 1,
+                param.ty.spelling,
+                wanted.function
+            ));
+        }
+    }
+    Ok((out, risk, meaning))
+}
+
+/// The expression by which an evolution finds a value of this type.
+fn told(evolution: Option<&Evolution>, ty: &Ty) -> Option<String> {
+    let Kind::Callback { params, .. } = &evolution?.kind else { return None };
+    let wanted = [cfn::bare(&ty.spelling), cfn::bare(&ty.canonical)];
+    let (_, expression) = params.iter().find(|(t, _)| wanted.contains(&cfn::bare(t)))?;
+    let mut text = expression.clone();
+    for i in 0..10 {
+        text = text.replace(&format!("{{{i}}}"), &format!("a{i}"));
+    }
+    Some(text)
+}
+
+fn fits(have: &Ty, want: &Ty) -> bool {
+    cfn::bare(&have.canonical) == cfn::bare(&want.canonical)
+        || cfn::bare(&have.spelling) == cfn::bare(&want.spelling)
+        || is_integer(&have.canonical) && is_integer(&want.canonical)
+}
+
+/// A parameter passed on; a `const` that only the target has is cast away, as the driver of that kernel would have it.
+fn pass(have: &Ty, want: &Ty, index: usize) -> String {
+    let loses_const = want.canonical.contains("const") && !have.canonical.contains("const");
+    if loses_const && want.canonical.contains('*') {
+        format!("({})a{index}", have.spelling)
+    } else {
+        format!("a{index}")
+    }
+}
+
+fn is_integer(ty: &str) -> bool {
+    let bare = cfn::bare(ty);
+    bare.starts_with("enum ") && !bare.contains('*')
+        || matches!(
+            bare.as_str(),
+            "int" | "unsigned int" | "long" | "unsigned long" | "short" | "unsigned short" | "char" | "unsigned char"
+                | "signed char" | "_Bool" | "bool" | "long long" | "unsigned long long"
+        )
+}
+
+/// The body, with what its return may change.
+fn returning(call: &str, wanted: &Wanted<'_>, evolution: Option<&Evolution>) -> (String, Risk, String) {
+    let (have, want) = (wanted.have.ret.canonical.as_str(), wanted.want.ret.canonical.as_str());
+    match (have == "void", want == "void") {
+        (true, true) => (format!("{call};"), Risk::None, String::new()),
+        (true, false) => {
+            let value = match evolution.map(|e| &e.kind) {
+                Some(Kind::Callback { ret: Some(value), .. }) => value.clone(),
+                _ => "0".to_owned(),
+            };
+            (format!("{call};\n\treturn {value};"), Risk::Default, format!("{} returns {value}", wanted.field))
+        }
+        (false, true) => {
+            let meaning = format!("what {}() returns is lost: the target's {} returns nothing", wanted.function, wanted.field);
+            (format!("{call};"), Risk::Behaviour, meaning)
+        }
+        (false, false) if fits(&wanted.have.ret, &wanted.want.ret) => {
+            let meaning = if have == want { String::new() } else { format!("{have} returned as {want}") };
+            let risk = if have == want || !is_integer(have) { Risk::None } else { Risk::Default };
+            (format!("return {call};"), risk, meaning)
+        }
+        (false, false) => (format!("return {call};"), Risk::Unknown, format!("{have} returned as {want}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signature(text: &str) -> Signature {
+        crate::understand::signature(cfn::parse(text).unwrap()).unwrap()
+    }
+
+    fn arguments_of(have: &str, want: &str) -> Result<Vec<String>, String> {
+        let (have, want) = (signature(have), signature(want));
+        let wanted = Wanted { record: "r", field: "f", function: "fn", have: &have, want: &want };
+        arguments(&wanted, None).map(|a| a.0)
+    }
+
+    #[test]
+    fn parameters_are_matched_by_type() {
+        assert_eq!(arguments_of("int (struct a *)", "int (struct a *, const struct id *)").unwrap(), ["a0"]);
+        assert_eq!(arguments_of("int (struct b *, struct a *)", "int (struct a *, struct b *)").unwrap(), ["a1", "a0"]);
+        assert_eq!(arguments_of("int (struct a *)", "int (const struct a *)").unwrap(), ["(struct a *)a0"]);
+        assert!(arguments_of("int (struct a *, struct b *)", "int (struct a *)").is_err());
+    }
+}

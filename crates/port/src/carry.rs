@@ -1,0 +1,523 @@
+//! What a translation unit must be given before its own text: definitions carried from the home kernel's headers,
+//! evolutions in terms of the target's API, and the includes that both need.
+//!
+//! The set is computed anew from what is wanted each time, by reachability, so nothing stale stays.
+
+use crate::gap::{RemedyKind, Risk};
+use crate::view::View;
+use crate::{lex, lift};
+use kspan_evolve::{Evolution, KernelView, Kind, Library};
+use kspan_facts::{Def, Detail, Facts};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// More definitions than this for one place are no longer a port but another subsystem.
+const MOST_UNITS: usize = 160;
+
+/// What a place wants; the input of [`Closure::compute`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Names that the target lacks.
+    pub names: BTreeSet<String>,
+    /// Names that the target has in another shape: the home kernel's shape is wanted.
+    pub overrides: BTreeSet<String>,
+    /// Headers of the target to include.
+    pub includes: BTreeSet<String>,
+    /// Functions whose result is wanted though the target's return nothing.
+    pub results: BTreeSet<String>,
+    /// Names that must not be provided, since that was tried and conflicts with the target.
+    pub barred: BTreeSet<String>,
+}
+
+/// One definition that is provided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// The name that it is for.
+    pub name: String,
+    /// C text.
+    pub text: String,
+    /// How it came to be.
+    pub kind: RemedyKind,
+    /// `include/linux/x.h:12 of KERNEL`, or `evolution ID`.
+    pub origin: String,
+    /// How far it may change what the driver does.
+    pub risk: Risk,
+    /// What may differ.
+    pub meaning: String,
+    /// It replaces a name of the target, so all headers must have been read before it.
+    pub replaces: bool,
+}
+
+/// All that a place is given.
+#[derive(Debug, Clone, Default)]
+pub struct Closure {
+    /// Headers of the target, included first.
+    pub includes: BTreeSet<String>,
+    /// Definitions in an order in which each stands after what it needs.
+    pub units: Vec<Unit>,
+    /// Wanted names that could not be provided, with the reason.
+    pub refused: BTreeMap<String, String>,
+}
+
+/// Where definitions come from and what they are for.
+pub struct Sources<'a> {
+    /// The home kernel.
+    pub home: &'a View,
+    /// The target kernel.
+    pub target: &'a View,
+    /// The evolutions.
+    pub library: &'a Library,
+    /// The home kernel's C files, where they are at hand.
+    pub lift: Option<&'a lift::Index>,
+    /// Headers that the overlay gives whole: what they define needs no carrying.
+    pub whole: &'a BTreeSet<String>,
+}
+
+impl Closure {
+    /// Everything that `wants` needs, dependencies included.
+    #[must_use]
+    pub fn compute(sources: &Sources<'_>, wants: &Wants) -> Self {
+        let mut builder = Builder { sources, wants, closure: Self::default(), done: HashSet::new(), open: Vec::new() };
+        builder.closure.includes.extend(wants.includes.iter().cloned());
+        for name in &wants.names {
+            if let Err(why) = builder.provide(name) {
+                builder.closure.refused.insert(name.clone(), why);
+            }
+        }
+        for name in wants.overrides.iter() {
+            if let Err(why) = builder.replace(name) {
+                builder.closure.refused.insert(name.clone(), why);
+            }
+        }
+        for name in &wants.results {
+            builder.give_result(name);
+        }
+        builder.closure
+    }
+}
+
+struct Builder<'a> {
+    sources: &'a Sources<'a>,
+    wants: &'a Wants,
+    closure: Closure,
+    done: HashSet<String>,
+    open: Vec<String>,
+}
+
+impl Builder<'_> {
+    /// Makes a name of the home kernel available, or says why not.
+    fn provide(&mut self, name: &str) -> Result<(), String> {
+        if self.done.contains(name) || self.open.iter().any(|o| o == name) {
+            return Ok(());
+        }
+        if self.wants.barred.contains(name) {
+            return Err(format!("{name} conflicts with a declaration of the target kernel"));
+        }
+        if self.closure.units.len() > MOST_UNITS {
+            return Err(format!("needs more than {MOST_UNITS} definitions of the home kernel"));
+        }
+        self.open.push(name.to_owned());
+        let mark = self.closure.units.len();
+        let result = self.provide_new(name);
+        self.open.pop();
+        match &result {
+            Ok(()) => drop(self.done.insert(name.to_owned())),
+            // What was carried only for a name that failed in the end is not carried.
+            Err(_) => {
+                for unit in self.closure.units.drain(mark..) {
+                    self.done.remove(&unit.name);
+                }
+            }
+        }
+        result
+    }
+
+    fn provide_new(&mut self, name: &str) -> Result<(), String> {
+        if let Some(evolution) = self.evolution(name) {
+            return self.take_evolution(name, &evolution.clone());
+        }
+        let defs = self.sources.home.facts.defs(name);
+        let Some(def) = best(&defs) else {
+            return Err(format!("{name} is in no header of the home kernel"));
+        };
+        if self.sources.whole.contains(&def.header) {
+            self.closure.includes.insert(def.header.clone());
+            return Ok(());
+        }
+        match &def.detail {
+            Detail::Function { body: false, .. } | Detail::Variable { .. } => self.take_lift(name, def),
+            Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
+            _ => self.take_def(def, None),
+        }
+    }
+
+    /// The applicable evolution of least risk; an override only where the driver wants the home form that it gives.
+    fn evolution(&self, name: &str) -> Option<&Evolution> {
+        let home = self.sources.home;
+        let fits = |e: &&Evolution| match &e.kind {
+            Kind::Override { home_arity, .. } => home_arity.iter().all(|(n, count)| home.arity(n) == Some(*count)),
+            _ => true,
+        };
+        let library = self.sources.library;
+        library.for_name(name).into_iter().filter(fits).find(|e| library.applicable(e, self.sources.target))
+    }
+
+    fn take_evolution(&mut self, name: &str, evolution: &Evolution) -> Result<(), String> {
+        let text = evolution.text().unwrap_or_default();
+        self.closure.includes.extend(evolution.includes.iter().cloned());
+        for provided in &evolution.provides {
+            self.done.insert(provided.clone());
+        }
+        for needed in evolution.needs.iter().filter(|n| !self.sources.target.has(n)) {
+            self.provide(needed)?;
+        }
+        self.push(Unit {
+            name: name.to_owned(),
+            text: text.trim_end().to_owned(),
+            kind: RemedyKind::Alias,
+            origin: format!("evolution {}", evolution.id),
+            risk: evolution.risk.into(),
+            meaning: evolution.meaning.clone(),
+            replaces: matches!(evolution.kind, Kind::Override { .. }),
+        });
+        Ok(())
+    }
+
+    fn take_lift(&mut self, name: &str, def: &Def) -> Result<(), String> {
+        let lacking = || format!("{name} is a function of the home kernel that the target does not have");
+        let index = self.sources.lift.ok_or_else(lacking)?;
+        let found = index.function(name, self.sources).ok_or_else(lacking)?;
+        self.dependencies(&found.text, name)?;
+        self.include_origin(&def.header);
+        self.closure.includes.extend(found.includes.iter().cloned());
+        let (risk, meaning) = touched(self.sources, &found.text, &found.text);
+        self.push(Unit {
+            name: name.to_owned(),
+            text: found.text,
+            kind: RemedyKind::Lift,
+            origin: found.origin,
+            risk: risk.max(Risk::Default),
+            meaning: if meaning.is_empty() { "the home kernel's code runs on the target".to_owned() } else { meaning },
+            replaces: false,
+        });
+        Ok(())
+    }
+
+    /// One constant: its whole enumeration when the target has nothing of it, else the value alone.
+    fn take_constant(&mut self, def: &Def, value: i64, parent: &str) -> Result<(), String> {
+        let target = &self.sources.target.facts;
+        let siblings = self.enumeration(def, parent);
+        let known = siblings.iter().any(|s| target.has(s));
+        if !known && !parent.is_empty() && !target.has(parent) {
+            self.provide(parent)?;
+            self.done.insert(def.name.clone());
+            return Ok(());
+        }
+        let mut risk = Risk::None;
+        let mut meaning = String::new();
+        if known {
+            risk = Risk::Behaviour;
+            meaning = format!("the target's code does not know the value {}", def.name);
+            let taken = self.constant_with_value(&siblings, value);
+            if let Some(other) = taken {
+                return Err(format!("{} has the value that {other} has on the target", def.name));
+            }
+        }
+        self.include_origin(&def.header);
+        self.push(Unit {
+            name: def.name.clone(),
+            text: format!("#define {} ({value})", def.name),
+            kind: RemedyKind::Carry,
+            origin: self.origin(def),
+            risk,
+            meaning,
+            replaces: false,
+        });
+        Ok(())
+    }
+
+    /// All constants of the enumeration that `def` belongs to.
+    fn enumeration(&self, def: &Def, parent: &str) -> Vec<String> {
+        let home = &self.sources.home.facts;
+        if !parent.is_empty() {
+            for found in home.defs(parent) {
+                if let Detail::Enum { constants } = found.detail {
+                    return constants.into_iter().map(|(name, _)| name).collect();
+                }
+            }
+        }
+        vec![def.name.clone()]
+    }
+
+    fn constant_with_value(&self, siblings: &[String], value: i64) -> Option<String> {
+        let target = &self.sources.target.facts;
+        let same = |d: &Def| matches!(d.detail, Detail::EnumConst { value: v, .. } if v == value);
+        siblings.iter().find(|s| target.defs(s).iter().any(same)).cloned()
+    }
+
+    /// A definition of the home kernel's headers, as it stands there, or under another name.
+    fn take_def(&mut self, def: &Def, renamed: Option<&str>) -> Result<(), String> {
+        if matches!(def.detail, Detail::Enum { .. }) {
+            self.refuse_partial_enum(def)?;
+        }
+        self.include_origin(&def.header);
+        self.dependencies(&def.text, &def.name)?;
+        let (risk, meaning) = match def.detail {
+            Detail::Function { .. } | Detail::Macro { .. } => touched(self.sources, &def.text, &signature_text(def)),
+            _ => (Risk::None, String::new()),
+        };
+        let text = terminated(def, renamed);
+        self.push(Unit {
+            name: def.name.clone(),
+            text,
+            kind: RemedyKind::Carry,
+            origin: self.origin(def),
+            risk,
+            meaning,
+            replaces: renamed.is_some(),
+        });
+        Ok(())
+    }
+
+    fn refuse_partial_enum(&self, def: &Def) -> Result<(), String> {
+        let Detail::Enum { constants } = &def.detail else { return Ok(()) };
+        match constants.iter().find(|(name, _)| self.sources.target.has(name)) {
+            Some((name, _)) => Err(format!("enum {} is partly there: the target has {name} elsewhere", def.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Provides what a carried text needs.
+    fn dependencies(&mut self, text: &str, own: &str) -> Result<(), String> {
+        for word in lex::words(text) {
+            if word == own || is_keyword(&word) || !self.sources.home.has(&word) {
+                continue;
+            }
+            if self.sources.target.has(&word) {
+                self.include_for(&word);
+                continue;
+            }
+            if only_pointed_at(text, &word) && self.evolution(&word).is_none() {
+                self.forward(&word);
+                continue;
+            }
+            if let Err(why) = self.provide(&word)
+                && is_needed(text, &word)
+            {
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// `struct x;` for a structure that the text only points at.
+    fn forward(&mut self, name: &str) {
+        let key = format!("struct {name}");
+        if self.done.insert(key.clone()) {
+            self.closure.units.push(Unit {
+                name: key.clone(),
+                text: format!("{key};"),
+                kind: RemedyKind::Carry,
+                origin: "forward declaration".to_owned(),
+                risk: Risk::None,
+                meaning: String::new(),
+                replaces: false,
+            });
+        }
+    }
+
+    /// The target's header that has a name, unless every module gets it anyway.
+    fn include_for(&mut self, name: &str) {
+        if let Some(header) = self.sources.target.header_of(name) {
+            self.closure.includes.insert(header);
+        }
+    }
+
+    /// The target's version of the header that a carried definition comes from.
+    fn include_origin(&mut self, header: &str) {
+        let target = self.sources.target;
+        if target.can_include(header) || self.sources.whole.contains(header) {
+            self.closure.includes.insert(header.to_owned());
+        }
+    }
+
+    /// The home kernel's shape of a name that the target has in another shape.
+    fn replace(&mut self, name: &str) -> Result<(), String> {
+        if let Some(evolution) = self.evolution(name) {
+            return self.take_evolution(name, &evolution.clone());
+        }
+        let defs = self.sources.home.facts.defs(name);
+        let header_only = |d: &&Def| matches!(d.detail, Detail::Macro { .. } | Detail::Function { body: true, .. });
+        let Some(def) = defs.iter().find(header_only) else {
+            return Err(format!("{name} takes other parameters on the target, and no evolution says how to call it"));
+        };
+        if lex::words(&def.text).iter().filter(|w| *w == name).count() > 0 && matches!(def.detail, Detail::Macro { .. }) && calls_itself(def) {
+            return Err(format!("{name} is a macro around a function of the same name, whose shape differs"));
+        }
+        self.take_def(def, Some(&format!("kspan_{name}")))
+    }
+
+    /// `name(...)` as an expression of value 0, where the target's function returns nothing.
+    fn give_result(&mut self, name: &str) {
+        self.include_for(name);
+        self.push(Unit {
+            name: name.to_owned(),
+            text: format!("#define {name}(...) ({{ {name}(__VA_ARGS__); 0; }})"),
+            kind: RemedyKind::Alias,
+            origin: "generated".to_owned(),
+            risk: Risk::Default,
+            meaning: format!("the target's {name}() returns nothing; the driver sees success"),
+            replaces: true,
+        });
+    }
+
+    fn push(&mut self, unit: Unit) {
+        self.done.insert(unit.name.clone());
+        self.closure.units.push(unit);
+    }
+
+    fn origin(&self, def: &Def) -> String {
+        format!("{}:{} of {}", def.path, def.lines.0, self.sources.home.kernel.release)
+    }
+}
+
+/// The definition to carry when a name has several: a body before a macro before a type before a mere prototype.
+fn best(defs: &[Def]) -> Option<&Def> {
+    let rank = |d: &&Def| match d.detail {
+        Detail::Function { body: true, .. } => 0,
+        Detail::Macro { .. } => 1,
+        Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. } | Detail::EnumConst { .. } => 2,
+        Detail::Function { .. } | Detail::Variable { .. } => 3,
+    };
+    defs.iter().min_by_key(rank)
+}
+
+fn calls_itself(def: &Def) -> bool {
+    matches!(&def.detail, Detail::Macro { body, .. } if lex::words(body).contains(&def.name))
+}
+
+/// The text, made a complete declaration, under its own name or another (with a macro that leads to it).
+fn terminated(def: &Def, renamed: Option<&str>) -> String {
+    let mut text = def.text.trim_end().to_owned();
+    let is_macro = text.starts_with('#');
+    let is_body = matches!(def.detail, Detail::Function { body: true, .. });
+    if !is_macro && !is_body && !text.ends_with(';') {
+        text.push(';');
+    }
+    let Some(new) = renamed else { return text };
+    let name = &def.name;
+    if is_macro {
+        return format!("#undef {name}\n{text}");
+    }
+    format!("{}\n#undef {name}\n#define {name} {new}", lex::rename(&text, name, new))
+}
+
+fn signature_text(def: &Def) -> String {
+    match &def.detail {
+        Detail::Function { sig, .. } => {
+            sig.params.iter().map(|p| p.ty.spelling.clone()).collect::<Vec<_>>().join(" ")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The risk of carried code that works on structures which differ between the two kernels.
+fn touched(sources: &Sources<'_>, text: &str, types: &str) -> (Risk, String) {
+    let members = lex::members(text);
+    let mut worst = (Risk::None, String::new());
+    for tag in lex::words(types) {
+        let (Some(home), Some(target)) = (record(&sources.home.facts, &tag), record(&sources.target.facts, &tag)) else {
+            continue;
+        };
+        let field = |fields: &[kspan_facts::Field], m: &str| {
+            fields.iter().find(|f| f.name == m).map(|f| f.ty.canonical.clone())
+        };
+        for member in &members {
+            let Some(at_home) = field(&home, member) else { continue };
+            match field(&target, member) {
+                Some(there) if there == at_home => {}
+                Some(there) => {
+                    let meaning = format!("uses struct {tag}.{member}, {there} on the target and {at_home} at home");
+                    worst = worst.max((Risk::Behaviour, meaning));
+                }
+                None => worst = worst.max((Risk::Behaviour, format!("uses struct {tag}.{member}, which the target lacks"))),
+            }
+        }
+    }
+    worst
+}
+
+fn record(facts: &Facts, tag: &str) -> Option<Vec<kspan_facts::Field>> {
+    facts.defs(tag).into_iter().find_map(|d| match d.detail {
+        Detail::Record { fields, .. } if !fields.is_empty() => Some(fields),
+        _ => None,
+    })
+}
+
+fn is_keyword(word: &str) -> bool {
+    const KEYWORDS: [&str; 36] = [
+        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
+        "for", "goto", "if", "inline", "int", "long", "register", "return", "short", "signed", "sizeof", "static", "struct",
+        "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "define", "defined", "typeof",
+    ];
+    KEYWORDS.contains(&word)
+}
+
+/// Every use of the tag is `struct name *`: no complete type is needed.
+fn only_pointed_at(text: &str, name: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut before = "";
+    let mut pending = false;
+    let mut seen = false;
+    for (token, range) in lex::tokens(bytes) {
+        let word = &text[range.clone()];
+        if pending && word != "*" {
+            return false;
+        }
+        pending = false;
+        if token == lex::Token::Word && word == name {
+            if before != "struct" {
+                return false;
+            }
+            (pending, seen) = (true, true);
+        }
+        before = &text[range];
+    }
+    seen && !pending
+}
+
+/// A name whose absence surely breaks the text: called, or named as a type. Others may be locals of the same name.
+fn is_needed(text: &str, name: &str) -> bool {
+    let mut before = "";
+    let mut after_name = false;
+    for (_, range) in lex::tokens(text.as_bytes()) {
+        let word = &text[range];
+        if after_name && word == "(" {
+            return true;
+        }
+        if word == name && matches!(before, "struct" | "union" | "enum") {
+            return true;
+        }
+        after_name = word == name;
+        before = word;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_need_no_complete_type() {
+        assert!(only_pointed_at("int f(struct a *x, struct a **y);", "a"));
+        assert!(!only_pointed_at("int f(struct a x);", "a"));
+        assert!(!only_pointed_at("a *x;", "a"));
+    }
+
+    #[test]
+    fn calls_and_tags_are_needed_and_plain_words_are_not() {
+        assert!(is_needed("return g(x);", "g"));
+        assert!(is_needed("struct g x;", "g"));
+        assert!(!is_needed("int g = 1;", "g"));
+    }
+}

@@ -1,0 +1,186 @@
+//! Gaps from facts alone: each use of the driver looked up on the target. Compiles nothing.
+
+use crate::gap::{NameKind, Need, Place};
+use crate::home::{Home, HomeTu};
+use crate::view::View;
+use crate::{cfn, understand};
+use kspan_evolve::{Kind, Library};
+use kspan_facts::{Binding, Def, Detail, Signature, Use, UseKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A need of one source file with the places where it arises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Index of the source file in [`Home::tus`].
+    pub tu: usize,
+    /// The need.
+    pub need: Need,
+    /// Where.
+    pub places: Vec<Place>,
+    /// Surely an error when compiled unchanged. Others are only taken up when the compiler complains.
+    pub hard: bool,
+}
+
+/// Looks up every use of the driver on the target.
+#[must_use]
+pub fn gaps(driver: &Home, home: &View, target: &View, library: &Library) -> Vec<Found> {
+    driver.tus.iter().enumerate().flat_map(|(index, tu)| of_tu(driver, index, tu, home, target, library)).collect()
+}
+
+fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, library: &Library) -> Vec<Found> {
+    let mut found: BTreeMap<Need, (Vec<Place>, bool)> = BTreeMap::new();
+    let mut note = |need: Need, at: &kspan_facts::Loc, hard: bool| {
+        let Some(file) = driver.relative(&at.file) else { return };
+        let entry = found.entry(need).or_insert((Vec::new(), hard));
+        if entry.0.len() < 5 {
+            entry.0.push(Place { file: file.to_path_buf(), line: at.line });
+        }
+    };
+    let reached = reached(tu, target);
+    for used in tu.tu.uses.iter().filter(|u| u.via_macro.is_none()) {
+        if let Some((need, hard)) = of_use(used, home, target, &reached) {
+            note(need, &used.at, hard);
+        }
+    }
+    for binding in &tu.tu.bindings {
+        if let Some(need) = of_binding(binding, target, library) {
+            note(need, &binding.at, true);
+        }
+    }
+    found.into_iter().map(|(need, (places, hard))| Found { tu: index, need, places, hard }).collect()
+}
+
+/// All headers that the file's own includes bring in on the target.
+fn reached(tu: &HomeTu, target: &View) -> BTreeSet<String> {
+    tu.tu.includes.iter().flat_map(|(_, header, _)| target.reach(header)).collect()
+}
+
+fn of_use(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -> Option<(Need, bool)> {
+    let name = used.name.clone();
+    match used.kind {
+        UseKind::Header => {
+            let gone = !target.facts.header_exists(&name) && home.facts.header_exists(&name);
+            gone.then_some((Need::Header { header: name }, true))
+        }
+        UseKind::Field => {
+            let record = used.record.clone()?;
+            let there = target.record(&record)?;
+            let at_home = home.record(&record).is_some_and(|f| f.iter().any(|f| f.name == name));
+            let gone = at_home && !there.iter().any(|f| f.name == name);
+            gone.then_some((Need::Field { record, field: name }, true))
+        }
+        UseKind::Config => None,
+        _ => of_name(used, home, target, reached),
+    }
+}
+
+fn of_name(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -> Option<(Need, bool)> {
+    let name = used.name.clone();
+    if !home.has(&name) {
+        return None;
+    }
+    let there = target.facts.defs(&name);
+    let kind = name_kind(used.kind);
+    if !there.iter().any(|d| serves(d, kind)) {
+        return Some((Need::Name { name, kind }, true));
+    }
+    if used.args.is_some() && !same_shape(&name, used.args, home, target) {
+        return Some((Need::Signature { name }, true));
+    }
+    let far = there.iter().all(|d| !reached.contains(&d.header)) && there.iter().all(|d| d.header != used.header);
+    far.then_some((Need::Moved { name }, false))
+}
+
+/// A definition that can stand for a use of that kind: functions and macros stand for each other, a tag for no function.
+fn serves(def: &Def, kind: NameKind) -> bool {
+    let is_type = matches!(def.detail, Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. });
+    let is_macro = matches!(def.detail, Detail::Macro { .. });
+    is_macro || is_type == (kind == NameKind::Type)
+}
+
+fn name_kind(kind: UseKind) -> NameKind {
+    match kind {
+        UseKind::Function => NameKind::Function,
+        UseKind::Variable => NameKind::Variable,
+        UseKind::Macro => NameKind::Macro,
+        UseKind::Type => NameKind::Type,
+        UseKind::EnumConst => NameKind::Constant,
+        _ => NameKind::Unknown,
+    }
+}
+
+/// A call of `args` arguments that fits the home kernel fits the target too.
+fn same_shape(name: &str, args: Option<u32>, home: &View, target: &View) -> bool {
+    let (Some(at_home), Some(there)) = (home.callable(name), target.callable(name)) else { return true };
+    let takes = |def: &Def| match &def.detail {
+        Detail::Function { sig, .. } => (sig.params.len(), sig.variadic),
+        Detail::Macro { params: Some(params), .. } => {
+            let variadic = params.last().is_some_and(|p| p.ends_with("..."));
+            (params.len() - usize::from(variadic), variadic)
+        }
+        _ => (0, true),
+    };
+    let fits = |(count, variadic): (usize, bool), n: usize| n == count || variadic && n + 1 >= count;
+    let n = args.map_or(0, |a| a as usize);
+    // A macro that hides the function decides what a call may pass.
+    let any = |view: &View, n| view.facts.defs(name).iter().any(|d| fits(takes(d), n));
+    let _ = (at_home, there);
+    !any(home, n) || any(target, n)
+}
+
+/// The callback that a binding wants is of another type on the target.
+#[must_use]
+pub fn of_binding(binding: &Binding, target: &View, library: &Library) -> Option<Need> {
+    let wanted = callback_type(binding, target, library)?;
+    let differs = !same_callback(&binding.sig, &wanted);
+    differs.then(|| Need::Callback {
+        record: binding.record.clone(),
+        field: binding.field.clone(),
+        function: binding.function.clone(),
+    })
+}
+
+/// The function type that the target wants where the driver stores one of its functions.
+#[must_use]
+pub fn callback_type(binding: &Binding, target: &View, library: &Library) -> Option<Signature> {
+    if binding.record.is_empty() {
+        return argument_type(&binding.field, target);
+    }
+    let fields = target.record(&binding.record)?;
+    let by_name = |name: &str| fields.iter().find(|f| f.name == name).cloned();
+    let field = by_name(&binding.field).or_else(|| {
+        let evolution = target.renamed_field(library, &binding.record, &binding.field)?;
+        match &evolution.kind {
+            Kind::Field { target, .. } => by_name(target),
+            _ => None,
+        }
+    })?;
+    field.callback
+}
+
+/// The function type of `callee#argument` on the target.
+fn argument_type(place: &str, target: &View) -> Option<Signature> {
+    let (callee, index) = place.split_once('#')?;
+    let Detail::Function { sig, .. } = target.callable(callee)?.detail else { return None };
+    let param = sig.params.get(index.parse::<usize>().ok()?)?;
+    understand::signature(cfn::parse(&param.ty.canonical)?)
+}
+
+/// Types by which one function can stand in a pointer to the other without a diagnostic.
+fn same_callback(have: &Signature, want: &Signature) -> bool {
+    let same = |a: &kspan_facts::Ty, b: &kspan_facts::Ty| {
+        a.spelling == b.spelling || tidy(&a.canonical) == tidy(&b.canonical)
+    };
+    same(&have.ret, &want.ret)
+        && have.params.len() == want.params.len()
+        && have.params.iter().zip(&want.params).all(|(a, b)| same(&a.ty, &b.ty))
+}
+
+/// A parameter type without what does not count: blanks, and `const` of the parameter itself.
+fn tidy(ty: &str) -> String {
+    let text = ty.split_whitespace().collect::<Vec<_>>().join(" ").replace(" *", "*");
+    match text.strip_suffix("const") {
+        Some(rest) if rest.ends_with('*') => rest.to_owned(),
+        _ => text,
+    }
+}

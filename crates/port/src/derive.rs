@@ -1,0 +1,386 @@
+//! The derivation of a port: facts propose, the target's compiler disposes, and its diagnostics come back as gaps.
+
+use crate::diag::{self, Diagnostic, Severity};
+use crate::gap::{Gap, Need, Place, Remedy};
+use crate::home::{self, HomeTu};
+use crate::plan::{Context, Plan, Rendered};
+use crate::take_up::take_up;
+use crate::{Error, Result, check, lex, link, understand};
+use kspan_kernel::{Cache, KbuildOptions};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// More rounds than this never helped.
+const MOST_ROUNDS: usize = 14;
+/// A header may hide what follows it; more errors than this in one file are echoes.
+const MOST_ERRORS: usize = 40;
+
+/// What became of a derivation.
+#[derive(Debug, Clone, Default)]
+pub struct Derived {
+    /// It builds and links.
+    pub ok: bool,
+    /// No remedy was needed: the sources are the driver's, byte for byte.
+    pub native: bool,
+    /// Remedies in use.
+    pub remedies: Vec<Remedy>,
+    /// Gaps found, closed or not.
+    pub gaps: Vec<Gap>,
+    /// Gaps left.
+    pub open: Vec<Gap>,
+    /// Warnings of the final build.
+    pub warnings: usize,
+    /// Modules made, relative to the port.
+    pub modules: Vec<PathBuf>,
+    /// Compiler runs before the final build.
+    pub compiles: usize,
+    /// Seconds of the final build alone.
+    pub make_seconds: f64,
+}
+
+/// The loop's state.
+struct Loop<'a> {
+    cache: &'a Cache,
+    ctx: Context<'a>,
+    dir: &'a Path,
+    options: &'a KbuildOptions,
+    plan: Plan,
+    rendered: Rendered,
+    found: BTreeMap<Need, Gap>,
+    open: BTreeMap<Need, Gap>,
+    compiles: usize,
+}
+
+/// Derives and builds the port of a driver in an empty directory.
+///
+/// # Errors
+/// When the compiler or make cannot be run, or the disk refuses. Gaps that stay open are no error.
+pub fn derive(cache: &Cache, ctx: Context<'_>, dir: &Path, options: &KbuildOptions) -> Result<Derived> {
+    let found = check::gaps(ctx.built, ctx.home, ctx.target, ctx.library);
+    let mut job = Loop::new(cache, ctx, dir, options);
+    let derived = job.run(&found)?;
+    if derived.ok || job.plan_is_empty() {
+        return Ok(derived);
+    }
+    // Facts may be wrong where the compiler is right: a driver that builds unchanged is never made worse.
+    let beside = tempfile::tempdir_in(dir.parent().unwrap_or(dir)).map_err(|e| Error::io(dir, e))?;
+    let unchanged = Loop::new(cache, ctx, beside.path(), options).run(&[])?;
+    if !unchanged.ok {
+        return Ok(derived);
+    }
+    std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+    std::fs::rename(beside.keep(), dir).map_err(|e| Error::io(dir, e))?;
+    Ok(unchanged)
+}
+
+impl<'a> Loop<'a> {
+    fn new(cache: &'a Cache, ctx: Context<'a>, dir: &'a Path, options: &'a KbuildOptions) -> Self {
+        Self {
+            cache,
+            ctx,
+            dir,
+            options,
+            plan: Plan::new(ctx.built),
+            rendered: Rendered::default(),
+            found: BTreeMap::new(),
+            open: BTreeMap::new(),
+            compiles: 0,
+        }
+    }
+
+    fn plan_is_empty(&self) -> bool {
+        self.rendered.remedies.is_empty()
+    }
+
+    /// Rounds until the target's compiler and linker are content, or nothing more can be done.
+    fn run(&mut self, found: &[check::Found]) -> Result<Derived> {
+        for f in found.iter().filter(|f| f.hard) {
+            self.take(f.tu, &f.need, &f.places);
+        }
+        let mut dirty: BTreeSet<usize> = (0..self.ctx.built.tus.len()).collect();
+        for _ in 0..MOST_ROUNDS {
+            let changed_files = self.render()?;
+            dirty.extend(self.touched_by(&changed_files));
+            let errors = if self.plan_is_empty() && found.is_empty() { Vec::new() } else { self.compile(&dirty)? };
+            dirty = errors.iter().map(|(tu, _)| *tu).collect();
+            if errors.is_empty() {
+                let (derived, errors) = self.make()?;
+                if derived.ok || !self.learn(&errors) {
+                    return Ok(derived);
+                }
+                dirty = errors.iter().map(|(tu, _)| *tu).collect();
+            } else if !self.learn(&errors) {
+                break;
+            }
+        }
+        Ok(self.result(false))
+    }
+
+    /// Writes the port; the files that are new or differ from the last round.
+    fn render(&mut self) -> Result<BTreeSet<PathBuf>> {
+        let rendered = self.plan.render(&self.ctx)?;
+        let mut changed = BTreeSet::new();
+        for (file, bytes) in &rendered.files {
+            if self.rendered.files.get(file) != Some(bytes) {
+                let path = self.dir.join(file);
+                let parent = path.parent().unwrap_or(self.dir);
+                std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+                std::fs::write(&path, bytes).map_err(|e| Error::io(&path, e))?;
+                changed.insert(file.clone());
+            }
+        }
+        for file in self.rendered.files.keys().filter(|f| !rendered.files.contains_key(*f)) {
+            let _ = std::fs::remove_file(self.dir.join(file));
+            changed.insert(file.clone());
+        }
+        self.rendered = rendered;
+        Ok(changed)
+    }
+
+    /// Source files whose next compilation may come out otherwise.
+    fn touched_by(&self, changed: &BTreeSet<PathBuf>) -> Vec<usize> {
+        let block = |tu: &HomeTu| crate::plan::block_file(&tu.source);
+        let shared = |f: &PathBuf| f.extension().is_some_and(|e| e == "h") && !f.starts_with("overlay/kspan");
+        let any_header = changed.iter().any(shared);
+        let tus = self.ctx.built.tus.iter().enumerate();
+        tus.filter(|(_, tu)| any_header || changed.contains(&tu.source) || changed.contains(&block(tu)))
+            .map(|(i, _)| i)
+            .collect()
+    }
+
+    /// Compiles some source files for their diagnostics alone; the errors, by source file.
+    fn compile(&mut self, dirty: &BTreeSet<usize>) -> Result<Vec<(usize, Diagnostic)>> {
+        self.compiles += dirty.len();
+        let results: Vec<Vec<(usize, Diagnostic)>> = dirty
+            .par_iter()
+            .map(|&i| Ok(errors_of(i, self.syntax(&self.ctx.built.tus[i])?)))
+            .collect::<Result<_>>()?;
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// The target's compiler on one source file, with kbuild's flags, without making an object.
+    fn syntax(&self, tu: &HomeTu) -> Result<Vec<Diagnostic>> {
+        let target = self.ctx.target;
+        let home = self.ctx.built.dir.to_string_lossy().into_owned();
+        let here = self.dir.to_string_lossy();
+        let mut command = self.cache.sandboxed(&target.kernel, &target.flags.cc, self.dir, &[self.dir])?;
+        command.args(&target.flags.args).args(tu.extra.iter().map(|a| a.replace(&home, &here)));
+        command.arg(format!("-I{here}/overlay")).arg(format!("-I{here}/overlay/include"));
+        command.args(["-fsyntax-only", "-fdiagnostics-format=json", "-Werror=incompatible-pointer-types"]);
+        command.args(["-Werror=implicit-function-declaration", "-Werror=int-conversion"]);
+        let output = command.arg(self.dir.join(&tu.source)).output().map_err(|e| Error::io(self.dir, e))?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let mut found = diag::parse(&text);
+        if !output.status.success() && !found.iter().any(|d| d.severity == Severity::Error) {
+            let first = text.lines().find(|l| l.contains("error")).or(text.lines().next());
+            found.push(Diagnostic::plain(first.unwrap_or("the compiler failed without a word")));
+        }
+        Ok(found)
+    }
+
+    /// The real build with modpost; what it says when it fails.
+    fn make(&mut self) -> Result<(Derived, Vec<(usize, Diagnostic)>)> {
+        let options = KbuildOptions { json_diagnostics: true, keep_going: true, ..self.options.clone() };
+        let build = self.cache.kbuild(&self.ctx.target.kernel, self.dir, &options)?;
+        let diagnostics = diag::parse(&build.log);
+        let mut errors: Vec<(usize, Diagnostic)> = Vec::new();
+        for d in diagnostics.iter().filter(|d| d.severity == Severity::Error) {
+            errors.push((self.tu_of(d), d.clone()));
+        }
+        for need in link::modpost(&build.log) {
+            let Need::Export { symbol } = &need else { continue };
+            errors.push((self.tu_using(symbol), Diagnostic::unexported(symbol)));
+        }
+        if !build.ok && errors.is_empty() {
+            errors.push((0, Diagnostic::plain(&home::failure(&build.log, &diagnostics))));
+        }
+        let mut derived = self.result(build.ok);
+        derived.warnings = home::warnings(&diagnostics);
+        derived.modules = build.modules;
+        derived.make_seconds = build.seconds;
+        if !build.ok {
+            self.learn_open(&errors);
+            derived.open = self.open.values().cloned().collect();
+        }
+        Ok((derived, errors))
+    }
+
+    fn tu_of(&self, d: &Diagnostic) -> usize {
+        let file = d.at.as_ref().map(|at| self.dir.join(&at.file));
+        let is_it = |tu: &HomeTu| file.as_ref().is_some_and(|f| f.ends_with(&tu.source));
+        self.ctx.built.tus.iter().position(is_it).unwrap_or(0)
+    }
+
+    fn tu_using(&self, symbol: &str) -> usize {
+        let uses = |tu: &HomeTu| tu.tu.uses.iter().any(|u| u.name == symbol);
+        self.ctx.built.tus.iter().position(uses).unwrap_or(0)
+    }
+
+    /// Turns errors into changes of the plan; what cannot be turned is open. True when the plan changed.
+    fn learn(&mut self, errors: &[(usize, Diagnostic)]) -> bool {
+        self.open.clear();
+        let mut changed = false;
+        for (tu, diagnostic) in errors {
+            changed |= self.withdraw(*tu, diagnostic);
+            let places: Vec<Place> = self.place_of(diagnostic).into_iter().collect();
+            let needs = self.needs_of(*tu, diagnostic);
+            let mut any = false;
+            for need in &needs {
+                any |= self.take(*tu, need, &places);
+            }
+            changed |= any;
+            if needs.is_empty() {
+                let need = Need::Diagnostic { message: diagnostic.message.clone() };
+                self.note_open(need, &places, "the compiler's words; kspan has no remedy for it".to_owned());
+            }
+        }
+        changed
+    }
+
+    fn learn_open(&mut self, errors: &[(usize, Diagnostic)]) {
+        let plan = self.plan.clone();
+        self.learn(errors);
+        self.plan = plan;
+    }
+
+    /// A carried definition that conflicts with the target's own is taken back.
+    fn withdraw(&mut self, tu: usize, diagnostic: &Diagnostic) -> bool {
+        const CONFLICTS: [&str; 5] =
+            ["redefinition of", "conflicting types for", "static declaration of", "redeclared as", "redeclaration of"];
+        if !CONFLICTS.iter().any(|c| diagnostic.message.contains(c)) {
+            return false;
+        }
+        let named: Vec<String> = diagnostic.quoted().iter().flat_map(|q| lex::words(q)).collect();
+        let closure = &self.rendered.closures[tu];
+        let ours = closure.units.iter().find(|u| named.contains(&u.name) && u.kind != crate::gap::RemedyKind::Alias);
+        let Some(name) = ours.map(|u| u.name.clone()) else { return false };
+        self.plan.tus[tu].names.remove(&name);
+        self.plan.tus[tu].barred.insert(name)
+    }
+
+    fn needs_of(&self, tu: usize, diagnostic: &Diagnostic) -> Vec<Need> {
+        if let Some(symbol) = diagnostic.unexported_symbol() {
+            return vec![Need::Export { symbol: symbol.to_owned() }];
+        }
+        let (line_text, column) = self.marked_line(diagnostic);
+        let spot = understand::Spot {
+            tu: &self.ctx.built.tus[tu],
+            line: diagnostic.at.as_ref().map_or(0, |at| at.line),
+            word: word_at(&line_text, column),
+            line_text: &line_text,
+        };
+        understand::needs(diagnostic, &spot, self.ctx.home, self.ctx.target)
+    }
+
+    /// The text of the line that a diagnostic marks, as it stands in the port, and the column in it.
+    fn marked_line(&self, diagnostic: &Diagnostic) -> (String, usize) {
+        let Some(at) = &diagnostic.at else { return (String::new(), 0) };
+        let bytes = std::fs::read(self.dir.join(&at.file)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        (logical_line(&text, at.line).to_owned(), at.column as usize)
+    }
+
+    /// The place in the driver that a diagnostic, or one of its notes, points at.
+    fn place_of(&self, diagnostic: &Diagnostic) -> Option<Place> {
+        let own = |d: &Diagnostic| {
+            let at = d.at.as_ref()?;
+            let file = self.dir.join(&at.file);
+            let file = file.strip_prefix(self.dir).ok()?.to_path_buf();
+            (!file.starts_with(crate::plan::OVERLAY)).then_some(Place { file, line: at.line })
+        };
+        own(diagnostic).or_else(|| diagnostic.notes.iter().find_map(own))
+    }
+
+    fn take(&mut self, tu: usize, need: &Need, places: &[Place]) -> bool {
+        let gap = Gap { need: need.clone(), places: places.to_vec(), why: self.why(need) };
+        self.found.entry(need.clone()).or_insert(gap);
+        match take_up(&mut self.plan, &self.ctx, tu, need) {
+            Ok(true) => true,
+            Ok(false) => {
+                let reason = self.refusal(tu, need).unwrap_or_else(|| self.why(need));
+                self.note_open(need.clone(), places, reason);
+                false
+            }
+            Err(reason) => {
+                self.note_open(need.clone(), places, reason);
+                false
+            }
+        }
+    }
+
+    /// Why the last rendering could not provide what a need asks for.
+    fn refusal(&self, tu: usize, need: &Need) -> Option<String> {
+        let name = match need {
+            Need::Name { name, .. } | Need::Signature { name } | Need::Export { symbol: name } => name,
+            _ => return None,
+        };
+        self.rendered.closures.get(tu)?.refused.get(name).cloned()
+    }
+
+    fn why(&self, need: &Need) -> String {
+        crate::words::why(need, self.ctx.home, self.ctx.target)
+    }
+
+    fn note_open(&mut self, need: Need, places: &[Place], why: String) {
+        self.open.entry(need.clone()).or_insert(Gap { need, places: places.to_vec(), why });
+    }
+
+    fn result(&self, ok: bool) -> Derived {
+        Derived {
+            ok,
+            native: ok && self.plan_is_empty(),
+            remedies: self.rendered.remedies.clone(),
+            gaps: self.found.values().cloned().collect(),
+            open: if ok { Vec::new() } else { self.open.values().cloned().collect() },
+            compiles: self.compiles,
+            ..Derived::default()
+        }
+    }
+}
+
+fn errors_of(tu: usize, diagnostics: Vec<Diagnostic>) -> Vec<(usize, Diagnostic)> {
+    let errors = diagnostics.into_iter().filter(|d| d.severity == Severity::Error);
+    errors.take(MOST_ERRORS).map(|d| (tu, d)).collect()
+}
+
+/// The line of a text that `#line` directives give a number; the last one, since what kspan inserts comes first.
+fn logical_line(text: &str, wanted: u32) -> &str {
+    let mut number = 0;
+    let mut found = "";
+    for line in text.lines() {
+        number += 1;
+        if let Some(n) = line.strip_prefix("#line ").and_then(|r| r.split_whitespace().next()?.parse::<u32>().ok()) {
+            number = n.saturating_sub(1);
+        } else if number == wanted {
+            found = line;
+        }
+    }
+    found
+}
+
+/// The identifier that covers a byte column (from 1).
+fn word_at(line: &str, column: usize) -> Option<&str> {
+    let at = column.checked_sub(1)?;
+    lex::tokens(line.as_bytes())
+        .find(|(token, range)| *token == lex::Token::Word && range.contains(&at))
+        .and_then(|(_, range)| line.get(range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_count_as_the_compiler_counts() {
+        let text = "a\n#include \"k.h\"\n#line 2\nb\nadapter\n#line 3\nc\n";
+        assert_eq!(logical_line(text, 2), "b");
+        assert_eq!(logical_line(text, 3), "c");
+    }
+
+    #[test]
+    fn finds_the_word_at_a_column() {
+        assert_eq!(word_at("x = foo(1);", 6), Some("foo"));
+        assert_eq!(word_at("x = foo(1);", 3), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! Edits by byte range in original text: formatting and comments around them stay as they were.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One replacement in one file. An empty range is an insertion.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edit {
+    /// First byte replaced.
+    pub start: usize,
+    /// One past the last byte replaced.
+    pub end: usize,
+    /// What stands there instead.
+    pub text: String,
+}
+
+/// Two edits that want the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: two edits overlap at bytes {range:?}; the second one is left out")]
+pub struct Conflict {
+    /// The file, relative to the driver.
+    pub file: PathBuf,
+    /// The bytes both want.
+    pub range: Range<usize>,
+}
+
+/// All edits of a driver, by file; a second edit of the same bytes is refused, the same edit twice is one.
+#[derive(Debug, Clone, Default)]
+pub struct Edits {
+    files: BTreeMap<PathBuf, Vec<Edit>>,
+}
+
+impl Edits {
+    /// Adds an edit; `Ok(false)` when it is there already.
+    ///
+    /// # Errors
+    /// When it overlaps an edit that says something else.
+    pub fn add(&mut self, file: &Path, edit: Edit) -> Result<bool, Conflict> {
+        let edits = self.files.entry(file.to_path_buf()).or_default();
+        if edits.contains(&edit) {
+            return Ok(false);
+        }
+        let overlaps = |other: &Edit| edit.start < other.end && other.start < edit.end;
+        if let Some(other) = edits.iter().find(|other| overlaps(other)) {
+            return Err(Conflict { file: file.to_path_buf(), range: other.start..other.end });
+        }
+        edits.push(edit);
+        Ok(true)
+    }
+
+    /// Files with at least one edit.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+
+    /// The edits of one file, in no particular order.
+    #[must_use]
+    pub fn of(&self, file: &Path) -> &[Edit] {
+        self.files.get(file).map_or(&[], Vec::as_slice)
+    }
+
+    /// The text of a file with its edits applied. Edits past the end or inside a character are left out.
+    #[must_use]
+    pub fn apply(&self, file: &Path, original: &[u8]) -> Vec<u8> {
+        let mut edits = self.of(file).to_vec();
+        // Insertions at the same place keep the order of their text, so the result does not depend on discovery order.
+        edits.sort();
+        let mut out = Vec::with_capacity(original.len() + 256);
+        let mut at = 0;
+        for edit in edits.iter().filter(|e| e.end <= original.len() && e.start <= e.end) {
+            if edit.start < at {
+                continue;
+            }
+            out.extend_from_slice(&original[at..edit.start]);
+            out.extend_from_slice(edit.text.as_bytes());
+            at = edit.end;
+        }
+        out.extend_from_slice(&original[at..]);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edit(start: usize, end: usize, text: &str) -> Edit {
+        Edit { start, end, text: text.into() }
+    }
+
+    #[test]
+    fn applies_in_order_of_place() {
+        let file = Path::new("a.c");
+        let mut edits = Edits::default();
+        assert!(edits.add(file, edit(4, 7, "BAR")).unwrap());
+        assert!(edits.add(file, edit(0, 0, "/**/")).unwrap());
+        assert!(!edits.add(file, edit(4, 7, "BAR")).unwrap());
+        assert_eq!(edits.apply(file, b"foo bar"), b"/**/foo BAR");
+    }
+
+    #[test]
+    fn refuses_an_overlap() {
+        let file = Path::new("a.c");
+        let mut edits = Edits::default();
+        edits.add(file, edit(0, 3, "x")).unwrap();
+        assert!(edits.add(file, edit(2, 4, "y")).is_err());
+        assert_eq!(edits.apply(file, b"foo bar"), b"x bar");
+    }
+
+    #[test]
+    fn keeps_bytes_that_are_not_utf8() {
+        let file = Path::new("a.c");
+        let mut edits = Edits::default();
+        edits.add(file, edit(1, 1, "!")).unwrap();
+        assert_eq!(edits.apply(file, b"\xff\xfe\r\n"), b"\xff!\xfe\r\n");
+    }
+}

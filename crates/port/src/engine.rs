@@ -1,0 +1,329 @@
+//! The engine: opened kernels, the evolutions, and one cell of the matrix at a time.
+
+use crate::check::{self, Found};
+use crate::derive::{self, Derived};
+use crate::driver::Driver;
+use crate::gap::{Gap, Remedy, Risk};
+use crate::gates::{self, Finding};
+use crate::home::{self, Home};
+use crate::plan::Context;
+use crate::view::View;
+use crate::{Error, Result, lift, store};
+use kspan_evolve::Library;
+use kspan_kernel::{Cache, KbuildOptions, Kernel};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// What became of a driver on a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Builds as it is.
+    Native,
+    /// Builds with remedies.
+    Ported,
+    /// Gaps are left.
+    Open,
+    /// Fails on its own home kernel.
+    Broken,
+}
+
+/// How much is known of a cell that builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// It does not build.
+    None,
+    /// It builds and links.
+    Builds,
+    /// It builds, and no change of meaning is known.
+    Clean,
+}
+
+/// The record of one cell; also what `port.json` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Port {
+    /// The driver's name.
+    pub driver: String,
+    /// The target's id.
+    pub kernel: String,
+    /// The home kernel's id.
+    pub home: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The grade.
+    pub grade: Grade,
+    /// Remedies in use.
+    pub remedies: Vec<Remedy>,
+    /// Possible changes of meaning, beside those of the remedies.
+    pub findings: Vec<Finding>,
+    /// Gaps that were met.
+    pub gaps: Vec<Gap>,
+    /// Gaps that are left.
+    pub open: Vec<Gap>,
+    /// Places that libclang could not analyse.
+    pub unanalysed: Vec<String>,
+    /// Warnings of the build on the target.
+    pub warnings: usize,
+    /// Warnings of the build at home.
+    pub home_warnings: usize,
+    /// Why the driver is broken, in make's words.
+    pub broken: String,
+    /// Modules made, relative to `dir`.
+    pub modules: Vec<PathBuf>,
+    /// Where the port lies.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dir: Option<PathBuf>,
+    /// Files of the port, relative; what a build leaves is not among them.
+    pub files: Vec<PathBuf>,
+    /// Compiler runs before the final build.
+    pub compiles: usize,
+    /// Wall seconds of derivation and build.
+    pub seconds: f64,
+    /// Wall seconds of the final build alone.
+    pub make_seconds: f64,
+    /// The result came from the cache.
+    #[serde(default)]
+    pub cached: bool,
+}
+
+impl Port {
+    /// It builds and links on the target.
+    #[must_use]
+    pub fn builds(&self) -> bool {
+        matches!(self.verdict, Verdict::Native | Verdict::Ported)
+    }
+
+    /// Remedies and findings with a risk above `default`, as `subject: meaning`.
+    #[must_use]
+    pub fn risks(&self) -> Vec<String> {
+        let of_remedies = self.remedies.iter().filter(|r| r.risk > Risk::Default);
+        let of_findings = self.findings.iter().filter(|f| f.risk > Risk::Default);
+        of_remedies
+            .map(|r| format!("{}: {}", r.subject, r.meaning))
+            .chain(of_findings.map(|f| format!("{}: {}", f.subject, f.meaning)))
+            .collect()
+    }
+}
+
+/// Everything that stays the same from cell to cell.
+pub struct Engine {
+    /// The cache.
+    pub cache: Cache,
+    /// The evolutions.
+    pub library: Library,
+    /// Changes with the program and the evolutions.
+    digest: String,
+    views: Mutex<HashMap<String, Arc<View>>>,
+    lifts: Mutex<HashMap<String, Option<Arc<lift::Index>>>>,
+}
+
+impl Engine {
+    /// Loads the evolutions and makes an engine over a cache.
+    ///
+    /// # Errors
+    /// When an evolution is malformed.
+    pub fn new(cache: Cache) -> Result<Self> {
+        let library = Library::load(None).map_err(|e| Error::Input(e.to_string()))?;
+        let program = std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
+        let digest = blake3::hash(&program).to_hex()[..24].to_owned();
+        Ok(Self { cache, library, digest, views: Mutex::default(), lifts: Mutex::default() })
+    }
+
+    /// A kernel, opened once.
+    ///
+    /// # Errors
+    /// When the name means no kernel, or the kernel is unusable.
+    pub fn view(&self, name: &str) -> Result<Arc<View>> {
+        let kernel = self.cache.resolve(name)?;
+        if let Some(view) = lock(&self.views).get(&kernel.id) {
+            return Ok(view.clone());
+        }
+        let view = Arc::new(View::open(&self.cache, kernel)?);
+        Ok(lock(&self.views).entry(view.kernel.id.clone()).or_insert(view).clone())
+    }
+
+    /// The C files of a kernel, where its source package is in the cache.
+    fn lift(&self, kernel: &Kernel) -> Option<Arc<lift::Index>> {
+        if let Some(known) = lock(&self.lifts).get(&kernel.id) {
+            return known.clone();
+        }
+        let tree = self.cache.source_tree_if_present(kernel);
+        let index = tree.and_then(|t| lift::Index::open(&self.cache, kernel, &t).ok()).map(Arc::new);
+        lock(&self.lifts).insert(kernel.id.clone(), index.clone());
+        index
+    }
+
+    /// The driver on its home kernel.
+    ///
+    /// # Errors
+    /// When the home kernel is not there or cannot be used.
+    pub fn home(&self, driver: &Driver, options: &KbuildOptions) -> Result<(Arc<View>, Home)> {
+        let view = self.view(&driver.manifest.home)?;
+        let built = home::build(&self.cache, driver, &view.kernel, options)?;
+        Ok((view, built))
+    }
+
+    /// The gaps of a driver on a kernel from facts alone, and the possible changes of meaning.
+    ///
+    /// # Errors
+    /// When a kernel cannot be used.
+    pub fn check(&self, driver: &Driver, target: &View, options: &KbuildOptions) -> Result<Checked> {
+        let (home, built) = self.home(driver, options)?;
+        let found = check::gaps(&built, &home, target, &self.library);
+        let findings = self.findings(driver, &built, &home, target);
+        Ok(Checked { home, built, found, findings })
+    }
+
+    fn findings(&self, driver: &Driver, built: &Home, home: &View, target: &View) -> Vec<Finding> {
+        if home.kernel.id == target.kernel.id {
+            return Vec::new();
+        }
+        let own = driver.manifest.origin.as_ref().and_then(|origin| {
+            let path = self.cache.source_tree_if_present(&target.kernel)?.join(&origin.path);
+            path.is_file().then_some(path)
+        });
+        gates::findings(built, home, target, own.as_deref(), &driver.manifest.config)
+    }
+
+    /// Derives, builds and judges one cell; kept by the content of driver, kernels and program.
+    ///
+    /// # Errors
+    /// When a kernel cannot be used or the disk refuses.
+    pub fn port(&self, driver: &Driver, target: &View, options: &KbuildOptions) -> Result<Port> {
+        let home = self.view(&driver.manifest.home)?;
+        let key = store::key(&[&self.digest, &driver.digest()?, &home.kernel.digest, &target.kernel.digest]);
+        let base = self.cache.root().join("ports").join(&key);
+        let record = base.join("port.json");
+        if let Some(port) = store::read::<Port>(&record) {
+            return Ok(Port { dir: Some(base.join("tree")), cached: true, ..port });
+        }
+        let start = std::time::Instant::now();
+        let (home, built) = self.home(driver, options)?;
+        let mut port = self.blank(driver, &home, target);
+        port.home_warnings = built.warnings;
+        port.unanalysed = built.tus.iter().flat_map(|t| t.tu.unanalysed.clone()).collect();
+        if built.ok {
+            let start = std::time::Instant::now();
+            self.derive(driver, &built, (&home, target), options, &base, &mut port)?;
+            port.seconds = start.elapsed().as_secs_f64();
+        } else {
+            port.verdict = Verdict::Broken;
+            port.broken = built.log;
+            port.seconds = start.elapsed().as_secs_f64();
+        }
+        store::write(&record, &port)?;
+        Ok(Port { dir: Some(base.join("tree")), ..port })
+    }
+
+    fn blank(&self, driver: &Driver, home: &View, target: &View) -> Port {
+        Port {
+            driver: driver.manifest.name.clone(),
+            kernel: target.kernel.id.clone(),
+            home: home.kernel.id.clone(),
+            verdict: Verdict::Open,
+            grade: Grade::None,
+            remedies: Vec::new(),
+            findings: Vec::new(),
+            gaps: Vec::new(),
+            open: Vec::new(),
+            unanalysed: Vec::new(),
+            warnings: 0,
+            home_warnings: 0,
+            broken: String::new(),
+            modules: Vec::new(),
+            dir: None,
+            files: Vec::new(),
+            compiles: 0,
+            seconds: 0.0,
+            make_seconds: 0.0,
+            cached: false,
+        }
+    }
+
+    fn derive(
+        &self,
+        driver: &Driver,
+        built: &Home,
+        (home, target): (&View, &View),
+        options: &KbuildOptions,
+        base: &Path,
+        port: &mut Port,
+    ) -> Result<()> {
+        let lift = self.lift(&home.kernel);
+        let ctx = Context { driver, built, home, target, library: &self.library, lift: lift.as_deref() };
+        std::fs::create_dir_all(base).map_err(|e| Error::io(base, e))?;
+        let work = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
+        let tree = work.path().join("tree");
+        std::fs::create_dir_all(&tree).map_err(|e| Error::io(&tree, e))?;
+        let derived = derive::derive(&self.cache, ctx, &tree, options)?;
+        port.findings = self.findings(driver, built, home, target);
+        judge(port, derived);
+        port.files = tidy(&tree)?;
+        let to = base.join("tree");
+        if to.exists() {
+            std::fs::remove_dir_all(&to).map_err(|e| Error::io(&to, e))?;
+        }
+        std::fs::rename(&tree, &to).map_err(|e| Error::io(&to, e))
+    }
+}
+
+/// What a check found, with what it was found from.
+pub struct Checked {
+    /// The home kernel.
+    pub home: Arc<View>,
+    /// The driver there.
+    pub built: Home,
+    /// Gaps.
+    pub found: Vec<Found>,
+    /// Possible changes of meaning.
+    pub findings: Vec<Finding>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn judge(port: &mut Port, derived: Derived) {
+    port.verdict = match (derived.ok, derived.native) {
+        (true, true) => Verdict::Native,
+        (true, false) => Verdict::Ported,
+        _ => Verdict::Open,
+    };
+    port.remedies = derived.remedies;
+    port.gaps = derived.gaps;
+    port.open = derived.open;
+    port.warnings = derived.warnings;
+    port.modules = derived.modules;
+    port.compiles = derived.compiles;
+    port.make_seconds = derived.make_seconds;
+    let risky = !port.risks().is_empty() || port.warnings > port.home_warnings;
+    port.grade = match (port.builds(), risky) {
+        (false, _) => Grade::None,
+        (true, true) => Grade::Builds,
+        (true, false) => Grade::Clean,
+    };
+}
+
+/// Removes what a build leaves but the modules; the files that make up the port.
+fn tidy(tree: &Path) -> Result<Vec<PathBuf>> {
+    const LEFT: [&str; 7] = ["o", "cmd", "mod", "order", "symvers", "d", "a"];
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(tree).sort_by_file_name() {
+        let entry = entry.map_err(|e| Error::Internal(e.to_string()))?;
+        let path = entry.path();
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy();
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        if name.ends_with(".mod.c") || LEFT.contains(&extension) || name == "Module.symvers" {
+            std::fs::remove_file(path).map_err(|e| Error::io(path, e))?;
+        } else if extension != "ko" {
+            files.push(path.strip_prefix(tree).unwrap_or(path).to_path_buf());
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,292 @@
+//! A port as it stands: what each source file wants, which headers the overlay gives, which bytes are edited.
+//! [`Plan::render`] turns it into files; nothing else writes a port.
+
+use crate::carry::{Closure, Sources, Unit, Wants};
+use crate::driver::Driver;
+use crate::edit::{Edit, Edits};
+use crate::gap::{RemedyKind, Remedy, Risk};
+use crate::home::{Home, HomeTu};
+use crate::view::View;
+use crate::{Error, Result, lift, site};
+use kspan_evolve::Library;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Where the overlay lies in a port.
+pub const OVERLAY: &str = "overlay";
+
+/// How the overlay gives a header that the target lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderPlan {
+    /// The home kernel's header, whole, after what it needs.
+    Whole(Wants),
+    /// The target's headers that have its names; what they lack is carried where it is used.
+    Redirect(Vec<String>),
+}
+
+/// What a derivation works with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The driver.
+    pub driver: &'a Driver,
+    /// The driver on its home kernel.
+    pub built: &'a Home,
+    /// The home kernel.
+    pub home: &'a View,
+    /// The target kernel.
+    pub target: &'a View,
+    /// The evolutions.
+    pub library: &'a Library,
+    /// The home kernel's C files, where they are at hand.
+    pub lift: Option<&'a lift::Index>,
+}
+
+/// The state of a port.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// By index in [`Home::tus`].
+    pub tus: Vec<Wants>,
+    /// Overlay headers.
+    pub headers: BTreeMap<String, HeaderPlan>,
+    /// Edits of the driver's text.
+    pub edits: Edits,
+    /// Remedies that are edits, adapters or whole headers; carried ones follow from the wants.
+    pub remedies: BTreeSet<RemedyKey>,
+}
+
+/// A remedy in an order that does not depend on discovery.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RemedyKey {
+    /// The kind.
+    pub kind: RemedyKind,
+    /// What it is for.
+    pub subject: String,
+    /// Where it came from.
+    pub origin: String,
+    /// How far it may change what the driver does.
+    pub risk: Risk,
+    /// What may differ.
+    pub meaning: String,
+}
+
+/// A rendered port.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    /// Every file of the port by its path in it.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// What was carried for each source file, in the order of [`Home::tus`].
+    pub closures: Vec<Closure>,
+    /// All remedies.
+    pub remedies: Vec<Remedy>,
+}
+
+impl From<RemedyKey> for Remedy {
+    fn from(k: RemedyKey) -> Self {
+        Self { kind: k.kind, subject: k.subject, origin: k.origin, risk: k.risk, meaning: k.meaning }
+    }
+}
+
+impl Plan {
+    /// An empty plan: the driver as it is.
+    #[must_use]
+    pub fn new(built: &Home) -> Self {
+        Self { tus: vec![Wants::default(); built.tus.len()], ..Self::default() }
+    }
+
+    /// Names that overlay headers define whole.
+    fn whole(&self) -> BTreeSet<String> {
+        let is_whole = |(_, plan): &(&String, &HeaderPlan)| matches!(plan, HeaderPlan::Whole(_));
+        self.headers.iter().filter(is_whole).map(|(h, _)| h.clone()).collect()
+    }
+
+    /// The files of the port.
+    ///
+    /// # Errors
+    /// When a file of the driver or a header of the home kernel cannot be read.
+    pub fn render(&self, ctx: &Context<'_>) -> Result<Rendered> {
+        let whole = self.whole();
+        let sources =
+            Sources { home: ctx.home, target: ctx.target, library: ctx.library, lift: ctx.lift, whole: &whole };
+        let mut out = Rendered::default();
+        let mut edits = self.edits.clone();
+        let mut remedies: BTreeSet<RemedyKey> = self.remedies.clone();
+        for (tu, wants) in ctx.built.tus.iter().zip(&self.tus) {
+            let closure = Closure::compute(&sources, wants);
+            if !closure.is_empty() {
+                place_block(ctx, tu, &closure, &mut edits, &mut out.files)?;
+            }
+            remedies.extend(remedies_of(&closure, wants));
+            out.closures.push(closure);
+        }
+        for (header, plan) in &self.headers {
+            let text = overlay_header(ctx, &sources, header, plan, &mut remedies)?;
+            out.files.insert(Path::new(OVERLAY).join("include").join(header), text);
+        }
+        let overlaid = !out.files.is_empty();
+        for file in ctx.driver.sources()? {
+            let path = ctx.driver.dir.join(&file);
+            let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+            out.files.insert(file.clone(), edits.apply(&file, &bytes));
+        }
+        if overlaid {
+            add_include_paths(ctx, &mut out.files);
+        }
+        out.remedies = remedies.into_iter().map(Remedy::from).collect();
+        Ok(out)
+    }
+}
+
+impl Closure {
+    /// Nothing needs to be given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.includes.is_empty()
+    }
+}
+
+fn remedies_of(closure: &Closure, wants: &Wants) -> Vec<RemedyKey> {
+    let of_unit = |unit: &Unit| RemedyKey {
+        kind: unit.kind,
+        subject: unit.name.clone(),
+        origin: unit.origin.clone(),
+        risk: unit.risk,
+        meaning: unit.meaning.clone(),
+    };
+    let of_include = |header: &String| RemedyKey {
+        kind: RemedyKind::Include,
+        subject: header.clone(),
+        origin: "the target's headers".to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    };
+    closure.units.iter().map(of_unit).chain(wants.includes.iter().map(of_include)).collect()
+}
+
+/// Writes what a source file is given into a header of the overlay and includes that at the right place.
+fn place_block(
+    ctx: &Context<'_>,
+    tu: &HomeTu,
+    closure: &Closure,
+    edits: &mut Edits,
+    files: &mut BTreeMap<PathBuf, Vec<u8>>,
+) -> Result<()> {
+    let path = ctx.driver.dir.join(&tu.source);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+    let file = block_file(&tu.source);
+    let name = file.strip_prefix(OVERLAY).unwrap_or(&file).to_string_lossy().into_owned();
+    let private: BTreeSet<u32> = private_includes(ctx.built, tu);
+    let place = site::after_includes(&bytes, &private);
+    let text = format!("#include \"{name}\"\n#line {}\n", place.line);
+    // A site is found anew for each rendering, so it cannot overlap what is there.
+    let _ = edits.add(&tu.source, Edit { start: place.offset, end: place.offset, text });
+    let mut headers: Vec<String> = Vec::new();
+    if closure.units.iter().any(|u| u.replaces) {
+        headers.extend(kernel_includes(ctx, tu));
+    }
+    headers.extend(closure.includes.iter().cloned());
+    files.insert(file, block(ctx, &headers, &closure.units).into_bytes());
+    Ok(())
+}
+
+/// Lines of the file's own includes that lead to files of the driver.
+fn private_includes(built: &Home, tu: &HomeTu) -> BTreeSet<u32> {
+    let own = built.dir.join(&tu.source);
+    let leads_home = |(at, _, to): &&(kspan_facts::Loc, String, Option<PathBuf>)| {
+        at.file == own && to.as_ref().is_some_and(|p| built.relative(p).is_some())
+    };
+    tu.tu.includes.iter().filter(leads_home).map(|(at, _, _)| at.line).collect()
+}
+
+/// The kernel's headers that the driver's files include, as far as the target or the overlay has them.
+fn kernel_includes(ctx: &Context<'_>, tu: &HomeTu) -> Vec<String> {
+    let of_kernel = |(_, header, to): &&(kspan_facts::Loc, String, Option<PathBuf>)| {
+        to.as_ref().is_some_and(|p| ctx.built.relative(p).is_none()) && ctx.target.can_include(header)
+            && !header.starts_with("trace/")
+    };
+    let mut seen = BTreeSet::new();
+    let new = |(_, header, _): &(kspan_facts::Loc, String, Option<PathBuf>)| {
+        seen.insert(header.clone()).then(|| header.clone())
+    };
+    tu.tu.includes.iter().filter(of_kernel).filter_map(new).collect()
+}
+
+/// The file of the overlay that holds what a source file is given.
+#[must_use]
+pub fn block_file(source: &Path) -> PathBuf {
+    let flat = source.with_extension("").to_string_lossy().replace(['/', '.'], "_");
+    Path::new(OVERLAY).join("kspan").join(format!("{flat}.h"))
+}
+
+/// The text of an overlay block: includes, then each definition under a guard of its own.
+fn block(ctx: &Context<'_>, headers: &[String], units: &[Unit]) -> String {
+    let mut out = format!(
+        "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: what {} has and {} lacks. */\n",
+        ctx.home.kernel.release, ctx.target.kernel.release
+    );
+    for header in headers {
+        out.push_str(&format!("#include <{header}>\n"));
+    }
+    for unit in units {
+        out.push_str(&format!("\n/* {}: {} */\n", unit.name, unit.origin));
+        let guard = guard(&unit.name);
+        out.push_str(&format!("#ifndef {guard}\n#define {guard}\n{}\n#endif\n", unit.text));
+    }
+    out
+}
+
+fn guard(name: &str) -> String {
+    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("KSPAN_HAS_{safe}")
+}
+
+fn overlay_header(
+    ctx: &Context<'_>,
+    sources: &Sources<'_>,
+    header: &str,
+    plan: &HeaderPlan,
+    remedies: &mut BTreeSet<RemedyKey>,
+) -> Result<Vec<u8>> {
+    match plan {
+        HeaderPlan::Redirect(to) => Ok(redirect(header, to).into_bytes()),
+        HeaderPlan::Whole(wants) => {
+            let Some(path) = ctx.home.facts.header_path(header) else {
+                return Err(Error::Internal(format!("{header} is not a header of {}", ctx.home.kernel.id)));
+            };
+            let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+            let closure = Closure::compute(sources, wants);
+            remedies.extend(remedies_of(&closure, wants));
+            if closure.is_empty() {
+                return Ok(bytes);
+            }
+            let headers: Vec<String> = closure.includes.iter().filter(|h| *h != header).cloned().collect();
+            let mut text = block(ctx, &headers, &closure.units).into_bytes();
+            text.extend_from_slice(b"#line 1\n");
+            text.extend_from_slice(&bytes);
+            Ok(text)
+        }
+    }
+}
+
+fn redirect(header: &str, to: &[String]) -> String {
+    let guard = guard(&format!("header_{header}"));
+    let mut out = format!("/* Made by kspan: the target has this header's names elsewhere. */\n#ifndef {guard}\n#define {guard}\n");
+    for other in to {
+        out.push_str(&format!("#include <{other}>\n"));
+    }
+    out.push_str("#endif\n");
+    out
+}
+
+/// Puts the overlay on the include path, in the driver's own Kbuild file (or Makefile).
+fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    let name = if files.contains_key(Path::new("Kbuild")) { "Kbuild" } else { "Makefile" };
+    let text = files.entry(PathBuf::from(name)).or_default();
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    let lines = format!(
+        "\n# Added by kspan for {0}.\nccflags-y += -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include\nsubdir-ccflags-y += -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include\n",
+        ctx.target.kernel.release
+    );
+    text.extend_from_slice(lines.as_bytes());
+}

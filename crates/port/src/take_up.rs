@@ -1,0 +1,343 @@
+//! From a need to a change of the plan.
+
+use crate::adapter::{self, Wanted};
+use crate::carry::Wants;
+use crate::edit::Edit;
+use crate::gap::{Need, RemedyKind, Risk};
+use crate::home::HomeTu;
+use crate::plan::{Context, HeaderPlan, Plan, RemedyKey};
+use crate::{check, lex};
+use kspan_evolve::Kind;
+use kspan_facts::{Binding, Detail, Loc, Use, UseKind};
+use std::path::PathBuf;
+
+/// A header with fewer of its names on the target than this share is carried whole.
+const WHOLE_BELOW: f64 = 0.1;
+
+/// Changes the plan so that a need of one source file is met; `Ok(false)` when the plan meets it already.
+///
+/// # Errors
+/// Says in plain words why nothing can be done.
+pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Result<bool, String> {
+    let file = &ctx.built.tus[tu];
+    match need {
+        Need::Header { header } => take_header(plan, ctx, header),
+        Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
+        Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
+        Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
+        Need::Field { record, field } => take_field(plan, ctx, file, record, field),
+        Need::Callback { .. } => take_callback(plan, ctx, tu, need),
+        Need::Export { symbol } => Ok(plan.tus[tu].overrides.insert(symbol.clone())),
+        Need::Diagnostic { message } => Err(message.clone()),
+    }
+}
+
+fn take_moved(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> Result<bool, String> {
+    let header = ctx.target.header_of(name).ok_or_else(|| format!("{name} is in no header that can be included"))?;
+    if wants.includes.insert(header) { Ok(true) } else { Err(format!("{name} is not declared, though its header is included")) }
+}
+
+/// The home form of a changed function; where only the result went away, a result.
+fn take_signature(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> bool {
+    let returns = |view: &crate::view::View| match view.callable(name)?.detail {
+        Detail::Function { sig, .. } => Some((sig.ret.canonical, sig.params.len())),
+        _ => None,
+    };
+    match (returns(ctx.home), returns(ctx.target)) {
+        (Some((home, n)), Some((target, m))) if n == m && target == "void" && home != "void" => {
+            wants.results.insert(name.to_owned())
+        }
+        _ => wants.overrides.insert(name.to_owned()),
+    }
+}
+
+/// A header that the target lacks: carried whole, or led to where the target has its names.
+fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool, String> {
+    if plan.headers.contains_key(header) {
+        return Ok(false);
+    }
+    if ctx.home.facts.header_path(header).is_none() {
+        return Err(format!("<{header}> is on neither kernel"));
+    }
+    let by_evolution = ctx.library.headers(header).into_iter().find(|e| e.applies_to(ctx.target));
+    if let Some(Kind::Header { target, .. }) = by_evolution.map(|e| &e.kind) {
+        plan.headers.insert(header.to_owned(), HeaderPlan::Redirect(vec![target.clone()]));
+        note_header(plan, header, &format!("the target has it as <{target}>"));
+        return Ok(true);
+    }
+    // What the header itself includes is missing too, as often as not.
+    for inner in ctx.home.facts.includes_of(header) {
+        if !ctx.target.facts.header_exists(&inner) && inner != header {
+            let _ = take_header(plan, ctx, &inner);
+        }
+    }
+    let names = ctx.home.facts.names_in_header(header);
+    let present: Vec<&String> = names.iter().filter(|n| ctx.target.has(n)).collect();
+    let private = ctx.driver.manifest.private_headers.iter().any(|h| h == header);
+    #[allow(clippy::cast_precision_loss)]
+    let share = present.len() as f64 / names.len().max(1) as f64;
+    let how = if private || share <= WHOLE_BELOW {
+        HeaderPlan::Whole(header_wants(ctx, &names, header))
+    } else {
+        HeaderPlan::Redirect(redirect_targets(ctx, header, &present))
+    };
+    note_header(plan, header, &format!("include/{header} of {}", ctx.home.kernel.release));
+    plan.headers.insert(header.to_owned(), how);
+    Ok(true)
+}
+
+fn note_header(plan: &mut Plan, header: &str, origin: &str) {
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Carry,
+        subject: format!("<{header}>"),
+        origin: origin.to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    });
+}
+
+/// What a whole header's declarations need and the target lacks; macros need nothing until they are used.
+fn header_wants(ctx: &Context<'_>, names: &[String], header: &str) -> Wants {
+    let mut wants = Wants::default();
+    for def in names.iter().flat_map(|n| ctx.home.facts.defs(n)).filter(|d| d.header == header) {
+        if matches!(def.detail, Detail::Macro { .. } | Detail::EnumConst { .. }) {
+            continue;
+        }
+        for word in lex::words(&def.text) {
+            let elsewhere = |d: &kspan_facts::Def| d.header != header && !matches!(d.detail, Detail::EnumConst { .. });
+            if !ctx.target.has(&word) && ctx.home.facts.defs(&word).iter().any(elsewhere) && !names.contains(&word) {
+                wants.names.insert(word);
+            }
+        }
+    }
+    wants
+}
+
+fn redirect_targets(ctx: &Context<'_>, header: &str, present: &[&String]) -> Vec<String> {
+    let mut to: Vec<String> = Vec::new();
+    let inner = ctx.home.facts.includes_of(header);
+    let of_names = present.iter().filter_map(|n| ctx.target.header_of(n));
+    for candidate in inner.into_iter().chain(of_names) {
+        let known = ctx.target.can_include(&candidate);
+        if known && candidate != header && !to.contains(&candidate) {
+            to.push(candidate);
+        }
+    }
+    to
+}
+
+/// A member that the target's structure lacks: renamed, or an initialiser left out.
+fn take_field(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, record: &str, field: &str) -> Result<bool, String> {
+    let is_it = |u: &&Use| {
+        u.kind == UseKind::Field && u.name == field && u.record.as_deref() == Some(record) && u.via_macro.is_none()
+    };
+    let uses: Vec<&Use> = tu.tu.uses.iter().filter(is_it).collect();
+    if uses.is_empty() {
+        return Err(format!("struct {record} has no member {field} on the target"));
+    }
+    if let Some(evolution) = ctx.target.renamed_field(ctx.library, record, field)
+        && let Kind::Field { target, .. } = &evolution.kind
+    {
+        let origin = format!("evolution {}", evolution.id);
+        let (risk, meaning) = (evolution.risk.into(), evolution.meaning.clone());
+        return rename_member(plan, ctx, &uses, (record, field, target), &origin, risk, &meaning);
+    }
+    if let Some(alias) = alias(ctx, record, field) {
+        let origin = format!("same place in struct {record} of {}", ctx.home.kernel.release);
+        return rename_member(plan, ctx, &uses, (record, field, &alias), &origin, Risk::None, "");
+    }
+    drop_initialisers(plan, ctx, tu, &uses, record, field)
+}
+
+/// A member of the home kernel that shares its place (an anonymous union) and that the target has.
+fn alias(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
+    let fields = ctx.home.record(record)?;
+    let own = fields.iter().find(|f| f.name == field)?;
+    own.offset_bits?;
+    let there = ctx.target.record(record)?;
+    let shares = |f: &&kspan_facts::Field| {
+        f.name != field && f.offset_bits == own.offset_bits && f.ty.canonical == own.ty.canonical
+            && there.iter().any(|t| t.name == f.name)
+    };
+    fields.iter().find(shares).map(|f| f.name.clone())
+}
+
+fn rename_member(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    uses: &[&Use],
+    (record, field, target): (&str, &str, &str),
+    origin: &str,
+    risk: Risk,
+    meaning: &str,
+) -> Result<bool, String> {
+    let mut changed = false;
+    for used in uses {
+        let (file, start) = place(ctx, &used.at)?;
+        let edit = Edit { start, end: start + field.len(), text: target.to_owned() };
+        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} → .{target}"),
+        origin: origin.to_owned(),
+        risk,
+        meaning: meaning.to_owned(),
+    });
+    Ok(changed)
+}
+
+/// A place of the analysis as a file of the driver and a byte offset.
+fn place(ctx: &Context<'_>, at: &Loc) -> Result<(PathBuf, usize), String> {
+    let file = ctx.built.relative(&at.file).ok_or("the place is in no file of the driver")?;
+    Ok((file.to_path_buf(), at.offset as usize))
+}
+
+/// Leaves out designated initialisers of a member that the target does not have; any other use cannot be closed so.
+fn drop_initialisers(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    tu: &HomeTu,
+    uses: &[&Use],
+    record: &str,
+    field: &str,
+) -> Result<bool, String> {
+    let lacking = || format!("struct {record} has no member {field} on the target");
+    let mut edits = Vec::new();
+    for used in uses {
+        let (file, start) = place(ctx, &used.at)?;
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+        let (range, value) = initialiser(&bytes, start, field).ok_or_else(lacking)?;
+        let lines = bytes[range.clone()].iter().filter(|b| **b == b'\n').count();
+        let text = format!("/* kspan: no .{field} on the target */{}", "\n".repeat(lines));
+        edits.push((file, Edit { start: range.start, end: range.end, text }, value));
+    }
+    let evolution = ctx.library.drops(record, field).into_iter().find(|e| e.applies_to(ctx.target));
+    let mut changed = false;
+    for (file, edit, value) in edits {
+        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+        spare_from_unused_warning(plan, ctx, tu, &value);
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} left out"),
+        origin: evolution.map_or("generated".to_owned(), |e| format!("evolution {}", e.id)),
+        risk: evolution.map_or(Risk::Behaviour, |e| e.risk.into()),
+        meaning: match evolution {
+            Some(e) => e.meaning.clone(),
+            None => format!("the target's core does not know .{field}; what the driver says there has no effect"),
+        },
+    });
+    Ok(changed)
+}
+
+/// `.field = value,` around the member's name at `start`: its range and the value's text.
+fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<(std::ops::Range<usize>, String)> {
+    if bytes.get(start..start + field.len())? != field.as_bytes() {
+        return None;
+    }
+    let dot = bytes[..start].iter().rposition(|b| !b.is_ascii_whitespace())?;
+    let before = bytes[..dot].trim_ascii_end();
+    // What stands before the dot must be the start of an initialiser; after a comment it is taken on trust.
+    let opens = matches!(before.last(), Some(b'{' | b',')) || before.ends_with(b"*/");
+    if bytes[dot] != b'.' || !opens {
+        return None;
+    }
+    let after = start + field.len();
+    let equals = after + bytes[after..].iter().position(|b| !b.is_ascii_whitespace())?;
+    if bytes[equals] != b'=' || bytes.get(equals + 1) == Some(&b'=') {
+        return None;
+    }
+    let mut end = lex::expression_end(bytes, equals + 1)?;
+    let value = String::from_utf8_lossy(&bytes[equals + 1..end]).into_owned();
+    if value.contains('#') {
+        return None;
+    }
+    if bytes[end] == b',' {
+        end += 1;
+    }
+    Some((dot..end, value))
+}
+
+/// Functions of the driver that a left-out initialiser named may now be unused; that is meant.
+fn spare_from_unused_warning(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, value: &str) {
+    let words = lex::words(value);
+    for function in tu.tu.functions.iter().filter(|f| f.is_static && words.contains(&f.name)) {
+        if let Ok((file, start)) = place(ctx, &function.start) {
+            let _ = plan.edits.add(&file, Edit { start, end: start, text: "__maybe_unused ".to_owned() });
+        }
+    }
+}
+
+/// A generated function of the target's type between the kernel and the driver's own.
+fn take_callback(plan: &mut Plan, ctx: &Context<'_>, index: usize, need: &Need) -> Result<bool, String> {
+    let Need::Callback { record, field, function } = need else { return Ok(false) };
+    let tu = &ctx.built.tus[index];
+    let is_it = |b: &&Binding| &b.record == record && &b.field == field && &b.function == function;
+    let bindings: Vec<&Binding> = tu.tu.bindings.iter().filter(is_it).collect();
+    let Some(first) = bindings.first() else {
+        return Err(format!("{function}() is stored where the target wants another type"));
+    };
+    let want = check::callback_type(first, ctx.target, ctx.library)
+        .ok_or_else(|| format!("the target has no callback {field} in struct {record}"))?;
+    let wanted = Wanted { record, field, function, have: &first.sig, want: &want };
+    let made = adapter::make(&wanted, ctx.library, ctx.target)?;
+    let mut changed = false;
+    for binding in &bindings {
+        changed |= place_adapter(plan, ctx, binding, &made)?;
+    }
+    let wants = &mut plan.tus[index];
+    wants.includes.extend(made.includes.iter().cloned());
+    for word in lex::words(&made.text).into_iter().filter(|w| !ctx.target.has(w) && ctx.home.has(w)) {
+        wants.names.insert(word);
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Adapter,
+        subject: need.to_string(),
+        origin: made.evolution.map_or("generated".to_owned(), |id| format!("evolution {id}")),
+        risk: made.risk,
+        meaning: made.meaning,
+    });
+    Ok(changed)
+}
+
+/// The adapter before the declaration that holds the binding, and its name in place of the driver's function.
+fn place_adapter(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &adapter::Adapter) -> Result<bool, String> {
+    let (file, at) = place(ctx, &binding.at)?;
+    let (_, start) = place(ctx, &binding.decl_start)?;
+    let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+    let end = at + binding.function.len();
+    if bytes.get(at..end) != Some(binding.function.as_bytes()) {
+        return Err(format!("{}() is not written where it is stored", binding.function));
+    }
+    // `&fn` and `fn` are the same pointer, so the name alone is replaced.
+    let call = Edit { start: at, end, text: made.name.clone() };
+    let mut changed = plan.edits.add(&file, call).map_err(|e| e.to_string())?;
+    if plan.edits.of(&file).iter().any(|e| e.text.contains(&made.text) && e.start <= start) {
+        return Ok(changed);
+    }
+    let fresh_line = if binding.decl_start.column > 1 { "\n" } else { "" };
+    let text = format!("{fresh_line}{}#line {}\n", made.text, binding.decl_start.line);
+    changed |= plan.edits.add(&file, Edit { start, end: start, text }).map_err(|e| e.to_string())?;
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_an_initialiser() {
+        let text = b"x = {\n\t.a = 1,\n\t.ops = { .f = g, },\n};";
+        let start = lex::find(text, 0, b"ops").unwrap();
+        let (range, value) = initialiser(text, start, "ops").unwrap();
+        assert_eq!(&text[range], b".ops = { .f = g, },");
+        assert_eq!(value.trim(), "{ .f = g, }");
+    }
+
+    #[test]
+    fn an_assignment_is_no_initialiser() {
+        let text = b"x.ops = y;";
+        assert!(initialiser(text, 2, "ops").is_none());
+    }
+}

@@ -1,0 +1,131 @@
+//! What a compiler's diagnostic says that the kernel lacks.
+
+use crate::cfn::FnType;
+use crate::diag::Diagnostic;
+use crate::gap::{NameKind, Need};
+use crate::home::HomeTu;
+use crate::view::View;
+use crate::lex;
+use kspan_facts::{Param, Signature, Ty, UseKind};
+
+/// Where a diagnostic points, in the driver's own terms.
+pub struct Spot<'a> {
+    /// The source file's analysis.
+    pub tu: &'a HomeTu,
+    /// The marked line of the driver, as it stands in the port.
+    pub line_text: &'a str,
+    /// The line's number in the driver's file.
+    pub line: u32,
+    /// The identifier at the caret, if there is one.
+    pub word: Option<&'a str>,
+}
+
+/// The needs behind a diagnostic, most specific first; empty when it is not understood.
+#[must_use]
+pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> Vec<Need> {
+    let message = diag.message.as_str();
+    let quoted = diag.quoted();
+    let first = quoted.first().copied().unwrap_or_default();
+    if let Some(header) = message.strip_suffix(": No such file or directory") {
+        return vec![Need::Header { header: header.trim().to_owned() }];
+    }
+    if message.contains("has no member named") {
+        return member(first, quoted.get(1).copied().unwrap_or_default());
+    }
+    if message.starts_with("unknown field") {
+        return unknown_field(first, spot);
+    }
+    if message.contains("arguments to function") || message.starts_with("macro \"") {
+        let name = message.strip_prefix("macro \"").and_then(|m| m.split('"').next()).unwrap_or(first);
+        return vec![Need::Signature { name: name.to_owned() }];
+    }
+    if message.contains("incompatible pointer type") || message.contains("incompatible function pointer") {
+        return incompatible(message, first, spot);
+    }
+    if message.starts_with("void value not ignored") || message.starts_with("invalid use of void expression") {
+        return spot.word.map(|w| Need::Signature { name: w.to_owned() }).into_iter().collect();
+    }
+    names(message, &quoted, spot, home, target)
+}
+
+fn member(record: &str, field: &str) -> Vec<Need> {
+    let record = tag(record);
+    if record.is_empty() || field.is_empty() { Vec::new() } else { vec![Need::Field { record, field: field.to_owned() }] }
+}
+
+/// `const struct foo` → `foo`.
+fn tag(ty: &str) -> String {
+    let words: Vec<&str> = ty.split_whitespace().filter(|w| !matches!(*w, "const" | "volatile" | "struct" | "union")).collect();
+    words.first().map(|w| (*w).to_owned()).unwrap_or_default()
+}
+
+fn unknown_field(field: &str, spot: &Spot<'_>) -> Vec<Need> {
+    let of_line = |u: &&kspan_facts::Use| u.kind == UseKind::Field && u.name == field;
+    let mut uses: Vec<_> = spot.tu.tu.uses.iter().filter(of_line).collect();
+    uses.sort_by_key(|u| u.at.line.abs_diff(spot.line));
+    let record = uses.first().and_then(|u| u.record.clone());
+    record.map(|record| Need::Field { record, field: field.to_owned() }).into_iter().collect()
+}
+
+/// A function of the driver where another type is wanted, or a changed parameter of a kernel function.
+fn incompatible(message: &str, callee: &str, spot: &Spot<'_>) -> Vec<Need> {
+    let binding = spot.tu.tu.bindings.iter().find(|b| {
+        b.at.line == spot.line && spot.word.is_none_or(|w| w == b.function || !is_function(spot, w))
+    });
+    if let Some(b) = binding {
+        return vec![Need::Callback { record: b.record.clone(), field: b.field.clone(), function: b.function.clone() }];
+    }
+    let argument = message.strip_prefix("passing argument ").and_then(|m| m.split(' ').next());
+    match (spot.word, argument) {
+        (Some(word), Some(n)) if is_function(spot, word) => {
+            let index = n.parse::<usize>().unwrap_or(1) - 1;
+            vec![Need::Callback { record: String::new(), field: format!("{callee}#{index}"), function: word.to_owned() }]
+        }
+        (_, Some(_)) => vec![Need::Signature { name: callee.to_owned() }],
+        _ => Vec::new(),
+    }
+}
+
+fn is_function(spot: &Spot<'_>, word: &str) -> bool {
+    spot.tu.tu.functions.iter().any(|f| f.name == word)
+}
+
+/// Names in the message, or on the marked line, that only the home kernel has; names that the target has elsewhere.
+fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &View) -> Vec<Need> {
+    const ABOUT_A_NAME: [&str; 8] = [
+        "implicit declaration of function",
+        "undeclared",
+        "unknown type name",
+        "incomplete type",
+        "undefined type",
+        "storage size of",
+        "declared inside parameter list",
+        "defaults to 'int'",
+    ];
+    let about_a_name = ABOUT_A_NAME.iter().any(|p| message.contains(p));
+    let mut candidates: Vec<String> = quoted.iter().flat_map(|q| lex::words(q)).collect();
+    if !about_a_name || message.contains("storage size") {
+        candidates.extend(spot.word.map(str::to_owned));
+        candidates.extend(lex::words(spot.line_text));
+    }
+    let known = |name: &&String| home.has(name.as_str());
+    let mut out = Vec::new();
+    for name in candidates.iter().filter(known) {
+        if !target.has(name) {
+            out.push(Need::Name { name: name.clone(), kind: NameKind::Unknown });
+        } else if about_a_name {
+            out.push(Need::Moved { name: name.clone() });
+        }
+    }
+    out.dedup();
+    out
+}
+
+/// A parsed function type as a signature whose spelling is its canonical form.
+#[must_use]
+pub fn signature(f: FnType) -> Option<Signature> {
+    let ty = |text: String| Ty { spelling: text.clone(), canonical: text };
+    let variadic = f.params.last().is_some_and(|p| p == "...");
+    let params = f.params.into_iter().filter(|p| p != "...").map(|p| Param { name: String::new(), ty: ty(p) }).collect();
+    Some(Signature { ret: ty(f.ret), params, variadic })
+}

@@ -1,0 +1,165 @@
+//! A kernel as the engine sees it: its facts, flags, and which header gives a name.
+
+use crate::Result;
+use kspan_evolve::{Evolution, KernelView, Kind, Library};
+use kspan_facts::{Def, Detail, Facts};
+use kspan_kernel::{Cache, CompileFlags, Kernel};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
+
+/// A kernel, opened.
+pub struct View {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Its facts.
+    pub facts: Facts,
+    /// The flags of an empty module.
+    pub flags: CompileFlags,
+    reach: Mutex<HashMap<String, BTreeSet<String>>>,
+}
+
+impl View {
+    /// Opens a kernel's facts and asks for its flags.
+    ///
+    /// # Errors
+    /// When the kernel or its toolchain is unusable.
+    pub fn open(cache: &Cache, kernel: Kernel) -> Result<Self> {
+        let flags = cache.compile_flags(&kernel)?;
+        let facts = Facts::open(cache, &kernel)?;
+        Ok(Self { kernel, facts, flags, reach: Mutex::default() })
+    }
+
+    /// The kernel has the name in some form.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.facts.has(name)
+    }
+
+    /// A driver can include the header by itself: it is there, and is not one that refuses to be included directly.
+    #[must_use]
+    pub fn can_include(&self, header: &str) -> bool {
+        let inner = ["linux/compiler-", "linux/compiler_types.h", "linux/compiler_attributes.h", "linux/kconfig.h"];
+        self.facts.header_exists(header) && !inner.iter().any(|i| header.starts_with(i))
+    }
+
+    /// The header to include for a name, in the form drivers use; `None` if there is none, or every module has it anyway.
+    #[must_use]
+    pub fn header_of(&self, name: &str) -> Option<String> {
+        let mut headers: Vec<String> = self.facts.defs(name).into_iter().map(|d| d.header).collect();
+        headers.sort_by_key(|h| (!h.starts_with("linux/"), h.starts_with("asm-generic/"), h.len()));
+        let header = headers.into_iter().next()?;
+        if header.starts_with("generated/") || header.starts_with("linux/compiler") || header == "linux/kconfig.h" {
+            return None;
+        }
+        let public = match header.strip_prefix("asm-generic/") {
+            Some(rest) if self.facts.header_exists(&format!("asm/{rest}")) => format!("asm/{rest}"),
+            _ => header,
+        };
+        Some(self.public_header(&public))
+    }
+
+    /// For a header that only another one may include, that other one.
+    fn public_header(&self, header: &str) -> String {
+        let outer = [
+            ("linux/spinlock_", "linux/spinlock.h"),
+            ("linux/rwlock_", "linux/spinlock.h"),
+            ("linux/rwlock.h", "linux/spinlock.h"),
+            ("asm/spinlock", "linux/spinlock.h"),
+            ("linux/swait", "linux/swait.h"),
+            ("asm/uaccess", "linux/uaccess.h"),
+            ("asm/pgtable", "linux/pgtable.h"),
+            ("asm/bitops", "linux/bitops.h"),
+            ("asm/int-ll64.h", "linux/types.h"),
+            ("asm/posix_types", "linux/types.h"),
+            ("asm/io.h", "linux/io.h"),
+            ("asm/atomic", "linux/atomic.h"),
+            ("linux/atomic/", "linux/atomic.h"),
+            ("asm/percpu", "linux/percpu.h"),
+            ("asm/barrier.h", "asm/barrier.h"),
+            ("linux/fortify-string.h", "linux/string.h"),
+            ("vdso/", "linux/time.h"),
+        ];
+        match outer.iter().find(|(prefix, _)| header.starts_with(prefix)) {
+            Some((_, public)) if self.facts.header_exists(public) => (*public).to_owned(),
+            _ => header.to_owned(),
+        }
+    }
+
+    /// All headers that including `header` brings in, itself included.
+    #[must_use]
+    pub fn reach(&self, header: &str) -> BTreeSet<String> {
+        if let Some(known) = self.reach.lock().ok().and_then(|m| m.get(header).cloned()) {
+            return known;
+        }
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![header.to_owned()];
+        while let Some(next) = todo.pop() {
+            if seen.insert(next.clone()) {
+                todo.extend(self.facts.includes_of(&next));
+            }
+        }
+        if let Ok(mut map) = self.reach.lock() {
+            map.insert(header.to_owned(), seen.clone());
+        }
+        seen
+    }
+
+    /// The definition of a record.
+    #[must_use]
+    pub fn record(&self, tag: &str) -> Option<Vec<kspan_facts::Field>> {
+        self.facts.defs(tag).into_iter().find_map(|d| match d.detail {
+            Detail::Record { fields, .. } if !fields.is_empty() => Some(fields),
+            _ => None,
+        })
+    }
+
+    /// The member of the target that stands for one of the home kernel's, by an evolution.
+    #[must_use]
+    pub fn renamed_field<'a>(&self, library: &'a Library, record: &str, field: &str) -> Option<&'a Evolution> {
+        let is_it = |e: &&Evolution| matches!(&e.kind, Kind::Field { home, .. } if home == field);
+        library.fields(record).into_iter().filter(is_it).find(|e| e.applies_to(self))
+    }
+
+    /// The function or function-like macro of a name, functions first.
+    #[must_use]
+    pub fn callable(&self, name: &str) -> Option<Def> {
+        let defs = self.facts.defs(name);
+        let is_function = |d: &&Def| matches!(d.detail, Detail::Function { .. });
+        let is_macro = |d: &&Def| matches!(d.detail, Detail::Macro { params: Some(_), .. });
+        defs.iter().find(is_function).or_else(|| defs.iter().find(is_macro)).cloned()
+    }
+}
+
+impl KernelView for View {
+    fn has(&self, name: &str) -> bool {
+        self.facts.has(name)
+    }
+    fn has_field(&self, record: &str, field: &str) -> bool {
+        self.record(record).is_some_and(|fields| fields.iter().any(|f| f.name == field))
+    }
+    fn arity(&self, name: &str) -> Option<usize> {
+        match self.callable(name)?.detail {
+            Detail::Function { sig, .. } => Some(sig.params.len()),
+            Detail::Macro { params, .. } => params.map(|p| p.iter().filter(|n| !n.ends_with("...")).count()),
+            _ => None,
+        }
+    }
+    fn returns(&self, name: &str) -> Option<String> {
+        match self.callable(name)?.detail {
+            Detail::Function { sig, .. } => Some(sig.ret.canonical),
+            _ => None,
+        }
+    }
+    fn macro_body(&self, name: &str) -> Option<String> {
+        self.facts.defs(name).into_iter().find_map(|d| match d.detail {
+            Detail::Macro { body, .. } => Some(body),
+            _ => None,
+        })
+    }
+    fn config(&self, symbol: &str) -> bool {
+        self.facts.config(symbol).is_some()
+    }
+    fn header_exists(&self, header: &str) -> bool {
+        self.facts.header_exists(header)
+    }
+}
