@@ -162,6 +162,9 @@ impl Cache {
         let marker = dir.join(record::FILE);
         fs::remove_file(&marker).map_err(Error::io(&marker))?;
         files::remove_tree(&dir)?;
+        let image = self.image_dir(&record);
+        freed += files::tree_size(&image);
+        files::remove_tree(&image)?;
         let shared = self
             .records()?
             .iter()
@@ -189,7 +192,7 @@ impl Cache {
     /// # Errors
     /// When neither can be had.
     pub fn toolchain(&self, kernel: &Kernel) -> Result<Toolchain> {
-        toolchain::answer(self, kernel).map(|a| a.toolchain)
+        toolchain::answer(self, kernel, &|_| ()).map(|a| a.toolchain)
     }
 
     /// A command inside the sandbox of a kernel's toolchain: no network, everything read-only but `dir` and
@@ -214,7 +217,7 @@ impl Cache {
     /// # Errors
     /// When the empty module does not build: the kernel or its toolchain is unusable, with make's words.
     pub fn compile_flags(&self, kernel: &Kernel) -> Result<CompileFlags> {
-        toolchain::answer(self, kernel).map(|a| a.flags)
+        toolchain::answer(self, kernel, &|_| ()).map(|a| a.flags)
     }
 
     /// `make -C KDIR M=dir modules` in the sandbox; a failed build is `Ok` with `ok: false`.
@@ -251,6 +254,12 @@ impl Cache {
         self.root
             .join("sources")
             .join(format!("linux_{package_version}"))
+    }
+
+    pub(crate) fn image_dir(&self, record: &Record) -> PathBuf {
+        self.root
+            .join("images")
+            .join(format!("{}_{}", record.release, record.package_version))
     }
 
     /// Taken by whoever installs into the cache; removes what a killed run left behind.

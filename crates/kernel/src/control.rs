@@ -173,6 +173,58 @@ fn dependency(entry: &str) -> Dependency {
     }
 }
 
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+/// `Sat, 28 Nov 2026 14:05:09 UTC` as seconds since 1970.
+#[must_use]
+pub fn date(text: &str) -> Option<u64> {
+    let mut words = text.split_whitespace().skip(1);
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let zone = words.next().unwrap_or("UTC");
+    if !["UTC", "GMT", "+0000"].contains(&zone) {
+        return None;
+    }
+    let month = MONTHS.iter().position(|m| *m == month)?;
+    let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
+    if !(1..=31).contains(&day) || !(1970..=9999).contains(&year) {
+        return None;
+    }
+    let parts: Vec<u64> = time
+        .split(':')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let &[hours, minutes, seconds] = parts.as_slice() else {
+        return None;
+    };
+    let in_range = hours < 24 && minutes < 60 && seconds < 61;
+    let days = days_before(year, month) + day - 1;
+    in_range.then_some(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+}
+
+/// Days from 1970 to the first of a month (0 is January).
+fn days_before(year: u64, month: usize) -> u64 {
+    let leap = |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
+    let years: u64 = (1970..year).map(|y| if leap(y) { 366 } else { 365 }).sum();
+    let lengths = [
+        31,
+        if leap(year) { 29 } else { 28 },
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
+    years + lengths.iter().take(month).sum::<u64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +268,22 @@ mod tests {
             Some(77)
         );
         assert_eq!(listed(release, "b"), None);
+    }
+
+    #[test]
+    fn reads_dates() {
+        assert_eq!(date("Thu, 01 Jan 1970 00:00:01 UTC"), Some(1));
+        assert_eq!(date("Sat, 28 Nov 2026 14:05:09 UTC"), Some(1_795_874_709));
+        assert_eq!(date("Thu, 29 Feb 2024 00:00:00 +0000"), Some(1_709_164_800));
+        for bad in [
+            "",
+            "x",
+            "Sat, 99 Nov 2026 0:0:0 UTC",
+            "Sat, 1 Nov 99999999999999 0:0:0 UTC",
+            "a 1 Jan 2000 99:0 UTC",
+        ] {
+            assert_eq!(date(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -48,10 +48,17 @@ pub enum Progress {
         /// What.
         what: String,
     },
-    /// Looks for a compiler that builds for the kernel; may make a root for one.
+    /// Looks for a compiler that builds for the kernel.
     Toolchain {
         /// The kernel.
         kernel: String,
+    },
+    /// Makes a minimal root with a compiler that this machine lacks.
+    Root {
+        /// The suite it is made from.
+        suite: String,
+        /// The compiler.
+        compiler: String,
     },
 }
 
@@ -240,10 +247,7 @@ impl Cache {
         let record = self.record(kernel)?.filter(|r| !r.images.is_empty()).ok_or_else(|| {
             Error::Input(format!("{}: no image package is known for it; kspan boots kernels that it fetched from an archive that holds their image", kernel.id))
         })?;
-        let place = self
-            .root()
-            .join("images")
-            .join(format!("{}_{}", record.release, record.package_version));
+        let place = self.image_dir(&record);
         let _lock = self.install_lock()?;
         if !place.is_dir() {
             let mirrors = Mirrors::of_this_machine();
@@ -277,10 +281,7 @@ impl Cache {
             None => self.install(mirrors, wish, progress)?,
         };
         drop(lock);
-        progress(Progress::Toolchain {
-            kernel: kernel.id.clone(),
-        });
-        self.toolchain(&kernel)?;
+        crate::toolchain::answer(self, &kernel, progress)?;
         self.resolve(&kernel.id)
     }
 
@@ -414,10 +415,9 @@ fn image_in(place: &Path, release: &str) -> Result<Image> {
         .map(in_modules)
         .into_iter()
         .find(|p| p.is_dir());
-    let vmlinuz = [Some(vmlinuz), modules.as_ref().map(|m| m.join("vmlinuz"))]
-        .into_iter()
-        .flatten()
-        .find(|p| p.is_file());
+    let beside = |name: &str| modules.as_ref().map(|m| m.join(name));
+    let places = [Some(vmlinuz), beside("vmlinuz"), beside("vmlinuz.unsigned")];
+    let vmlinuz = places.into_iter().flatten().find(|p| p.is_file());
     match (vmlinuz, modules) {
         (Some(vmlinuz), Some(modules)) => Ok(Image { vmlinuz, modules }),
         _ => Err(Error::Input(format!(

@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One package that a suite offers.
 #[derive(Debug, Clone)]
@@ -74,7 +75,21 @@ fn release(cache: &Cache, base: &str, suite: &str) -> Result<Option<Stanza>> {
             names.join(" or ")
         )));
     }
+    refuse_stale(&url, stanza.get("valid-until"))?;
     Ok(Some(stanza))
+}
+
+/// An old index that is served again would hide security updates: Debian signs until when each holds.
+fn refuse_stale(url: &str, valid_until: &str) -> Result<()> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    match control::date(valid_until) {
+        Some(until) if until < now => Err(Error::Environment(format!(
+            "{url}: was valid until {valid_until} only. The mirror is stale (set KSPAN_MIRROR or KSPAN_SECURITY_MIRROR to another), or this machine's clock is wrong"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn save(body: impl Read, path: &Path, limit: u64) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Which compiler builds for a kernel: asked by building an empty module there, never guessed from a version.
 
 use crate::{
-    Cache, CompileFlags, Error, KbuildOptions, Kernel, Result, Toolchain, cmdfile, files, kbuild,
+    Cache, CompileFlags, Error, KbuildOptions, Kernel, Progress, Result, Toolchain, cmdfile, files,
+    kbuild,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,15 +126,22 @@ pub fn environment_digest(cache: &Cache, build_dir: &Path) -> blake3::Hash {
 }
 
 /// The toolchain of a kernel and its flags: as remembered, or found out now.
-pub fn answer(cache: &Cache, kernel: &Kernel) -> Result<Answer> {
-    let place = place(cache, kernel);
-    if let Some(known) = remembered(&place) {
+pub fn answer(cache: &Cache, kernel: &Kernel, progress: &dyn Fn(Progress)) -> Result<Answer> {
+    if let Some(known) = remembered_for(cache, kernel) {
         return Ok(known);
     }
-    let found = find_out(cache, kernel)?;
+    let _one_asks = files::lock(&cache.root().join("locks/toolchain"))?;
+    if let Some(known) = remembered_for(cache, kernel) {
+        return Ok(known);
+    }
+    progress(Progress::Toolchain {
+        kernel: kernel.id.clone(),
+    });
+    let found = find_out(cache, kernel, progress)?;
     let text = serde_json::to_string_pretty(&found)
         .map_err(|e| Error::Input(format!("toolchain record: {e}")))?;
-    files::write_atomic(&place, text.as_bytes())?;
+    // The place is asked for again: a root made just now belongs to it.
+    files::write_atomic(&place(cache, kernel), text.as_bytes())?;
     Ok(found)
 }
 
@@ -169,7 +177,7 @@ fn place(cache: &Cache, kernel: &Kernel) -> PathBuf {
         .join(format!("{}.json", hasher.finalize().to_hex()))
 }
 
-fn find_out(cache: &Cache, kernel: &Kernel) -> Result<Answer> {
+fn find_out(cache: &Cache, kernel: &Kernel, progress: &dyn Fn(Progress)) -> Result<Answer> {
     let wanted = wanted(&files::read_text(&kernel.build_dir.join(".config"))?);
     let mut refused = BTreeMap::new();
     for cc in host_candidates(&wanted) {
@@ -188,7 +196,7 @@ fn find_out(cache: &Cache, kernel: &Kernel) -> Result<Answer> {
             Err(log) => drop(refused.insert(cc, tail(&log, 15))),
         }
     }
-    let root = ensure_root(cache, &wanted)?;
+    let root = ensure_root(cache, &wanted, progress)?;
     let toolchain = Toolchain {
         cc: compiler_in(&root, &wanted),
         root: Some(root),
@@ -292,7 +300,7 @@ fn compiler_in(root: &Path, wanted: &Wanted) -> String {
 }
 
 /// The minimal root for a compiler, made once.
-fn ensure_root(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
+fn ensure_root(cache: &Cache, wanted: &Wanted, progress: &dyn Fn(Progress)) -> Result<PathBuf> {
     let suite = suite_of(wanted);
     let place = cache.root_dir(suite);
     let usable = |p: &Path| p.join("usr/bin").join(compiler_in(p, wanted)).exists();
@@ -303,6 +311,10 @@ fn ensure_root(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
     if usable(&place) {
         return Ok(place);
     }
+    progress(Progress::Root {
+        suite: suite.to_owned(),
+        compiler: wanted.command.clone(),
+    });
     make_root(suite, wanted, &place)?;
     Ok(place)
 }
