@@ -4,6 +4,7 @@ pub mod build;
 pub mod check;
 pub mod drivers;
 pub mod generate;
+pub mod kernel;
 pub mod port;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Fetch, list, show and remove kernels.
+    Kernel(kernel::Args),
     /// Show the gaps of drivers on kernels, without compiling for them.
     Check(check::Args),
     /// Derive the port of a driver for one kernel into a directory.
@@ -62,6 +65,7 @@ pub fn cache(cli: &Cli) -> kspan_kernel::Result<kspan_kernel::Cache> {
 /// Whatever keeps it from giving an answer.
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
+        Command::Kernel(args) => kernel::run(args, cache(cli)?, cli.json),
         Command::Check(args) => check::run(args, cache(cli)?, cli.json),
         Command::Port(args) => port::run(args, cache(cli)?, cli.json),
         Command::Build(args) => build::run(args, cache(cli)?, cli.json),

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Makes a Debian machine ready to build and run kspan. Looks first, installs only what is missing, and is silent and
+# needs no network when nothing is. Other systems: install the same programs by other means; it then finds them.
+set -eu
+
+rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+
+has_program() { command -v "$1" >/dev/null 2>&1; }
+
+# The places that the facts room looks in, too.
+has_libclang() {
+    ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* "${LIBCLANG_PATH:-/nowhere}"/libclang*.so* 2>/dev/null |
+        grep -q .
+}
+
+has_header() { echo "#include <$1>" | gcc -E - >/dev/null 2>&1; }
+has_library() { ls /usr/lib/*/"$1" /lib/*/"$1" /usr/lib64/"$1" 2>/dev/null | grep -q .; }
+
+# need PACKAGE CHECK...: what the package is for stands beside it.
+missing=
+need() {
+    package=$1
+    shift
+    "$@" || missing="$missing $package"
+}
+need gcc has_program gcc                                        # modules of older kernels; the linker of cargo
+need libc6-dev has_header stdlib.h                              # the same
+need make has_program make                                      # kbuild
+need libelf1 has_library libelf.so.1                            # objtool of the kernels' kbuild packages
+need libclang1-14 has_libclang                                  # facts
+need bubblewrap has_program bwrap                               # every build runs in a sandbox
+need mmdebstrap has_program mmdebstrap                          # a compiler that this machine does not have
+need gpgv has_program gpgv                                      # signatures of the archive
+need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
+need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt # cargo's downloads
+
+if [ -n "$missing" ]; then
+    if ! has_program apt-get; then
+        echo "setup: missing here:$missing (names of Debian packages), and there is no apt-get to install them" >&2
+        exit 3
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        echo "setup: missing here:$missing. Run \`sudo scripts/setup.sh\`, or: sudo apt-get install$missing" >&2
+        exit 3
+    fi
+    echo "setup: installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    # shellcheck disable=SC2086 # a list of words
+    apt-get -qq install -y --no-install-recommends $missing >/dev/null
+fi
+
+if ! has_program cargo; then
+    echo "setup: cargo is not in PATH. kspan needs Rust $rust_wanted or newer: rustup installs it (Debian 12's own is too old)" >&2
+    exit 3
+fi
+rust_here=$(rustc --version | cut -d' ' -f2 | cut -d- -f1)
+if [ "$(printf '%s\n%s\n' "$rust_wanted" "$rust_here" | sort -V | head -n1)" != "$rust_wanted" ]; then
+    echo "setup: Rust $rust_here is too old: kspan needs $rust_wanted or newer (\`rustup update stable\`)" >&2
+    exit 3
+fi
