@@ -1,3 +1,30 @@
-//! Corpus measurements, benches and fixtures of kspan.
+//! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
-fn main() {}
+mod corpus;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measurements of kspan on real kernels and drivers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Port and build random in-tree drivers, exactly as `kspan build` does.
+    Corpus(corpus::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Corpus(args) => corpus::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::from(3)
+    })
+}
