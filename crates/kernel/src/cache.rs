@@ -279,6 +279,14 @@ impl Cache {
         Ok(lock)
     }
 
+    /// The same kernel with the digest that it has now.
+    pub(crate) fn renewed(&self, kernel: &Kernel) -> Result<Kernel> {
+        match self.record(kernel)? {
+            Some(record) => Ok(self.kernel_of(&self.kernel_dir(&record.id), &record)),
+            None => self.path_kernel(&kernel.build_dir),
+        }
+    }
+
     fn path_kernel(&self, path: &Path) -> Result<Kernel> {
         let (mut kernel, base) = kernelpath::kernel(path)?;
         kernel.digest = self.full_digest(base.as_bytes(), &kernel.build_dir);

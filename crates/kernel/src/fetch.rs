@@ -34,6 +34,13 @@ pub enum Progress {
         /// The suite.
         suite: String,
     },
+    /// The mirror's index is older than Debian says it should be: there may be newer kernels.
+    Stale {
+        /// The suite.
+        suite: String,
+        /// Until when it was valid.
+        until: String,
+    },
     /// Downloads a package.
     Download {
         /// The package.

@@ -37,6 +37,7 @@ pub fn offers(
     progress(Progress::Index {
         suite: suite.to_owned(),
     });
+    tell_if_stale(suite, &release, progress);
     let packages = packages_file(cache, base, suite, &release)?;
     let file = File::open(&packages).map_err(Error::io(&packages))?;
     let stream = crate::deb::decompress("Packages.xz", file).map_err(Error::Input)?;
@@ -75,20 +76,21 @@ fn release(cache: &Cache, base: &str, suite: &str) -> Result<Option<Stanza>> {
             names.join(" or ")
         )));
     }
-    refuse_stale(&url, stanza.get("valid-until"))?;
     Ok(Some(stanza))
 }
 
-/// An old index that is served again would hide security updates: Debian signs until when each holds.
-fn refuse_stale(url: &str, valid_until: &str) -> Result<()> {
+/// Debian signs until when an index holds. A kernel from an older one still builds what it should, so this is said and
+/// not refused; that a newer one exists is what the user must know.
+fn tell_if_stale(suite: &str, release: &Stanza, progress: &dyn Fn(Progress)) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
-    match control::date(valid_until) {
-        Some(until) if until < now => Err(Error::Environment(format!(
-            "{url}: was valid until {valid_until} only. The mirror is stale (set KSPAN_MIRROR or KSPAN_SECURITY_MIRROR to another), or this machine's clock is wrong"
-        ))),
-        _ => Ok(()),
+    let until = release.get("valid-until");
+    if control::date(until).is_some_and(|end| end < now) {
+        progress(Progress::Stale {
+            suite: suite.to_owned(),
+            until: until.to_owned(),
+        });
     }
 }
 

@@ -20,7 +20,12 @@ pub struct Tree {
 
 /// Describes the kernel in a directory; `/lib/modules/X` stands for its `build`.
 pub fn describe(path: &Path) -> Result<Tree> {
-    let given = path.canonicalize().map_err(Error::io(path))?;
+    let given = path.canonicalize().map_err(|e| {
+        Error::Input(format!(
+            "{}: no kernel can be read there: {e}",
+            path.display()
+        ))
+    })?;
     let build_dir = match given.join("build").canonicalize() {
         Ok(build) if !given.join("Makefile").exists() => build,
         _ => given,

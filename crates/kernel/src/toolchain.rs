@@ -140,8 +140,11 @@ pub fn answer(cache: &Cache, kernel: &Kernel, progress: &dyn Fn(Progress)) -> Re
     let found = find_out(cache, kernel, progress)?;
     let text = serde_json::to_string_pretty(&found)
         .map_err(|e| Error::Input(format!("toolchain record: {e}")))?;
-    // The place is asked for again: a root made just now belongs to it.
-    files::write_atomic(&place(cache, kernel), text.as_bytes())?;
+    // A root made just now has changed the kernel's digest: the answer holds for who knows the old one and the new one.
+    let renewed = cache.renewed(kernel)?;
+    for kernel in [kernel, &renewed] {
+        files::write_atomic(&place(cache, kernel), text.as_bytes())?;
+    }
     Ok(found)
 }
 
@@ -355,6 +358,8 @@ fn make_root(suite: &str, wanted: &Wanted, place: &Path) -> Result<()> {
             "--quiet",
             "--variant=essential",
             "--aptopt=APT::Install-Recommends \"false\"",
+            // A mirror that lags is told about when a kernel is fetched (`Progress::Stale`).
+            "--aptopt=Acquire::Check-Valid-Until \"false\"",
         ])
         .arg(format!("--include={}", packages_of(suite, wanted)))
         .arg(suite)

@@ -317,7 +317,9 @@ impl Teller {
             self.bar.set_position(*done);
         }
         if self.last.replace(text.clone()) != text {
-            if self.plain {
+            if matches!(progress, Progress::Stale { .. }) {
+                self.bar.suspend(|| eprintln!("{text}"));
+            } else if self.plain {
                 eprintln!("{text}");
             }
             self.bar.set_message(text);
@@ -327,6 +329,9 @@ impl Teller {
 
 fn step(progress: &Progress) -> String {
     match progress {
+        Progress::Stale { suite, until } => format!(
+            "warning: the mirror's {suite} was valid until {until} only; there may be newer kernels"
+        ),
         Progress::Index { suite } => format!("reading what {suite} offers"),
         Progress::Download { package, total, .. } => {
             format!("downloading {package} ({})", HumanBytes(*total))
