@@ -6,8 +6,9 @@ use crate::{
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 /// Runs kbuild for a module directory.
 pub fn run(
@@ -27,7 +28,7 @@ pub fn run(
         .transpose();
     let _token =
         token.map_err(|e| Error::Environment(format!("the shared job pool is gone: {e}")))?;
-    let (ok, log) = captured(command)?;
+    let (ok, log) = captured(command, options.timeout)?;
     Ok(Build {
         ok,
         log,
@@ -52,6 +53,8 @@ fn arguments(
         command.arg("-k");
     }
     match &options.jobserver {
+        // A make that is killed keeps the tokens it took: it gets none beyond the one that is held for it.
+        Some(_) if options.timeout.is_some() => drop(command.arg("-j1")),
         Some(pool) => pool.configure_make(command),
         None => drop(command.arg(format!("-j{}", options.jobs.max(1)))),
     }
@@ -79,29 +82,72 @@ fn variables(options: &KbuildOptions) -> Vec<String> {
     others
 }
 
+/// A log longer than this is cut: a Kbuild that floods it must not eat the memory.
+const LOG_LIMIT: u64 = 64 << 20;
+
 /// Runs a command with stdout and stderr in one stream, as a person would see them.
-fn captured(mut command: Command) -> Result<(bool, String)> {
+fn captured(mut command: Command, timeout: Option<Duration>) -> Result<(bool, String)> {
     let trouble = |e| {
         Error::Environment(format!(
             "the sandboxed build cannot be started (bwrap): {e}"
         ))
     };
-    let (mut reader, writer) = std::io::pipe().map_err(trouble)?;
-    command.stdin(std::process::Stdio::null());
+    let (reader, writer) = std::io::pipe().map_err(trouble)?;
     command
+        .stdin(Stdio::null())
         .stdout(writer.try_clone().map_err(trouble)?)
         .stderr(writer);
-    let mut child = command.spawn().map_err(trouble)?;
+    let child = Mutex::new(command.spawn().map_err(trouble)?);
     drop(command);
+    let shared = &child;
+    let (bytes, in_time) = std::thread::scope(|scope| {
+        let (done, watch) = mpsc::channel::<()>();
+        let watcher = timeout.map(|limit| scope.spawn(move || kill_after(shared, watch, limit)));
+        let bytes = drain(reader);
+        drop(done);
+        (bytes, watcher.is_none_or(|w| w.join().unwrap_or(true)))
+    });
+    let status = locked(shared).wait().map_err(trouble)?;
+    let mut log = String::from_utf8_lossy(&bytes.map_err(trouble)?).into_owned();
+    if !in_time {
+        log.push_str(&format!(
+            "\nkspan: stopped after {} s\n",
+            timeout.unwrap_or_default().as_secs()
+        ));
+    }
+    refuse_no_sandbox(&log, status.success())?;
+    Ok((status.success(), log))
+}
+
+/// All of the stream, of which the beginning is kept.
+fn drain(mut reader: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(trouble)?;
-    let status = child.wait().map_err(trouble)?;
-    let log = String::from_utf8_lossy(&bytes).into_owned();
+    reader.by_ref().take(LOG_LIMIT).read_to_end(&mut bytes)?;
+    std::io::copy(&mut reader, &mut std::io::sink())?;
+    Ok(bytes)
+}
+
+/// Kills the sandbox, and with it all that runs inside, unless the build ends before. True if it did.
+fn kill_after(child: &Mutex<Child>, ended: mpsc::Receiver<()>, limit: Duration) -> bool {
+    let in_time = ended.recv_timeout(limit) != Err(mpsc::RecvTimeoutError::Timeout);
+    if !in_time {
+        let _ = locked(child).kill();
+    }
+    in_time
+}
+
+fn locked(child: &Mutex<Child>) -> std::sync::MutexGuard<'_, Child> {
+    child
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn refuse_no_sandbox(log: &str, ok: bool) -> Result<()> {
     match log.lines().next().filter(|l| l.starts_with("bwrap: ")) {
-        Some(words) if !status.success() => Err(Error::Environment(format!(
+        Some(words) if !ok => Err(Error::Environment(format!(
             "the sandbox cannot be made: {words}. Unprivileged user namespaces may be forbidden here (sysctl kernel.unprivileged_userns_clone, AppArmor)"
         ))),
-        _ => Ok((status.success(), log)),
+        _ => Ok(()),
     }
 }
 

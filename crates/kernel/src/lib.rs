@@ -157,6 +157,10 @@ pub struct KbuildOptions {
     pub jobs: usize,
     /// Compiler diagnostics as JSON in the log (`KCFLAGS=-fdiagnostics-format=json`).
     pub json_diagnostics: bool,
-    /// A pool of job tokens shared with other builds; then `jobs` is not used.
+    /// A pool of job tokens shared with other builds; then `jobs` is not used. A build takes one token of the pool while
+    /// it runs, so the caller must not hold one for it.
     pub jobserver: Option<jobserver::Client>,
+    /// Stop the build after this time (a Kbuild may run any shell); it then counts as failed. `None` waits for ever.
+    /// With a time limit a build uses one job of a shared pool only.
+    pub timeout: Option<std::time::Duration>,
 }

@@ -3,6 +3,7 @@
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 fn cache() -> Option<Cache> {
     let dir = std::env::var_os("KSPAN_CACHE").filter(|v| !v.is_empty())?;
@@ -180,4 +181,27 @@ fn a_build_cannot_write_outside_nor_reach_the_network() {
         "only the header of the routing table: {text}"
     );
     assert!(!text.contains("HOME="), "{text}");
+}
+
+#[test]
+fn a_kbuild_that_hangs_is_stopped_with_all_that_it_started() {
+    let Some(cache) = cache() else { return };
+    let Some(kernel) = kernels(&cache).into_iter().next() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("Kbuild"),
+        "X := $(shell (sleep 4; touch $(src)/late) & sleep 100)\nobj-m := a.o\n",
+    )
+    .unwrap();
+    let options = KbuildOptions {
+        timeout: Some(Duration::from_secs(2)),
+        ..KbuildOptions::default()
+    };
+    let build = cache.kbuild(&kernel, dir.path(), &options).unwrap();
+    assert!(!build.ok && build.seconds < 20.0, "{}", build.seconds);
+    assert!(build.log.contains("stopped after 2 s"), "{}", build.log);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!dir.path().join("late").exists());
 }
