@@ -1,4 +1,5 @@
-//! Imports N random modules of a kernel tree and builds each on its own kernel: `import_check N SEED [--multi]`.
+//! Imports N random modules of a kernel tree and builds each on its own kernel: `import_check N SEED [--multi] [--dry]`,
+//! or named ones: `import_check --path PATH…`.
 //!
 //! `KSPAN_TREE` is the source tree, `KSPAN_KDIR` the header tree, `KSPAN_BUILD` the command that builds (its last
 //! words are the directory); without them the places of the spike are taken.
@@ -73,15 +74,29 @@ fn one(
 ) -> Result<(Import, f64), String> {
     let start = Instant::now();
     // A .c file would be imported as a file; a composite by its name.
-    let path = if module.objects.len() == 1 {
+    let single = module.objects.len() == 1 && module.others.is_empty();
+    let path = if single {
         module.path().to_string_lossy().into_owned()
     } else {
         module.name.clone()
     };
+    one_path(tree, kdir, &path, out, start)
+}
+
+fn one_path(
+    tree: &SourceTree<'_>,
+    kdir: &Path,
+    path: &str,
+    out: &Path,
+    start: Instant,
+) -> Result<(Import, f64), String> {
     let import = tree
-        .import(&path, out, "debian/7.3")
+        .import(path, out, "debian/7.3")
         .map_err(|e| e.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
+    if std::env::args().any(|w| w == "--dry") {
+        return Ok((import, seconds));
+    }
     let (ok, log) = build(kdir, out);
     let made = import
         .driver
@@ -112,6 +127,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let look = |name: &str| config.get(name).cloned();
     let store = std::env::temp_dir().join("kspan-import-check");
     let tree = SourceTree::open(&tree_path, &look, Some(&store))?;
+    if let Some(at) = words.iter().position(|w| w == "--path") {
+        for path in words.iter().skip(at + 1).filter(|w| *w != "--dry") {
+            let out = tempfile::Builder::new()
+                .prefix("import-path-")
+                .tempdir_in(&store)?
+                .keep();
+            match one_path(&tree, &kdir, path, &out, Instant::now()) {
+                Ok((import, s)) => println!(
+                    "ok   {path} in {} ({s:.2} s): {:?} notes {:?}",
+                    out.display(),
+                    import.driver.manifest,
+                    import.notes
+                ),
+                Err(why) => println!("FAIL {path} {why}"),
+            }
+        }
+        return Ok(());
+    }
     let start = Instant::now();
     let all = tree.modules()?;
     let single = all
@@ -134,10 +167,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 good += 1;
                 let m = &import.driver.manifest;
                 println!(
-                    "ok   {} ({seconds:.2} s) own {:?} private {:?}",
+                    "ok   {} ({seconds:.2} s) own {:?} private {:?} {:?}",
                     module.path().display(),
                     m.config,
-                    m.private_headers
+                    m.private_headers,
+                    import.notes
                 );
                 let _ = std::fs::remove_dir_all(&out);
             }

@@ -3,8 +3,11 @@
 //! The layout below the common ancestor of all the driver's files is kept, so `#include "../x.h"` stays true, and
 //! bytes are copied as they are. One Kbuild at the top lists all modules, with the flags that the tree gave them.
 
-use super::includes::{Closure, common_ancestor, defines, parent};
-use super::makefile::DirVars;
+use super::includes::{
+    Closure, common_ancestor, defines, is_kernel_header, kernel_header, parent, scan,
+};
+use super::kbuild::Kbuild;
+use super::makefile::{self, DirVars};
 use super::manifest::{Manifest, Origin, write_whole};
 use super::render::{self, Unit};
 use super::tree::{self, SourceTree, TreeModule, join};
@@ -83,9 +86,10 @@ impl SourceTree<'_> {
             closure
                 .missing
                 .iter()
+                .filter(|(name, _)| !made_by_build(name))
                 .map(|(name, by)| format!("{by} includes {name}, which the tree does not have")),
         );
-        let mut config = self.owned_config(&closure)?;
+        let mut config = self.owned_config(&closure, &self.foreign_symbols(&chosen, &closure))?;
         config.extend(
             chosen
                 .forced
@@ -161,8 +165,38 @@ impl SourceTree<'_> {
             }
         }
         let unit = Unit::new(&self.root, module, vars, &chosen.dirs);
-        closure.add(&self.root, &sources, &unit.include_dirs(&self.root));
+        let dirs = unit.include_dirs(&self.root);
+        closure.add(&self.root, &sources, &dirs);
+        let outward: Vec<String> = self
+            .outward(closure)
+            .into_iter()
+            .map(|(_, target)| target)
+            .collect();
+        closure.add(&self.root, &outward, &dirs);
         Ok(unit)
+    }
+
+    /// Kernel headers that include a driver's file by a path out of `include/` (`"../../../sound/x.h"`): depth and file.
+    fn outward(&self, closure: &Closure) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for header in closure
+            .kernel
+            .iter()
+            .filter_map(|name| kernel_header(&self.root, name))
+        {
+            let bytes = std::fs::read(self.root.join(&header)).unwrap_or_default();
+            for include in scan(&bytes)
+                .into_iter()
+                .filter(|i| i.quoted && i.name.starts_with("../"))
+            {
+                let depth = include.name.split('/').take_while(|p| *p == "..").count();
+                let target = join(parent(&header), &include.name).unwrap_or_default();
+                if self.root.join(&target).is_file() && !is_kernel_header(&target) {
+                    found.push((depth, target));
+                }
+            }
+        }
+        found
     }
 
     /// From what was asked for to modules.
@@ -267,8 +301,8 @@ impl SourceTree<'_> {
         }
         let mut config = self.config_of(&[dir.to_owned()])?;
         config.extend(forced.clone());
-        let below = tree::walk(&self.root, &config, vec![dir.to_owned()])?;
-        let above = super::makefile::evaluate(&self.root, &config, &above)?;
+        let below = self.walk_all(dir, &mut config)?;
+        let above = makefile::evaluate(&self.root, &config, &above)?;
         let mut modules: Vec<TreeModule> = below
             .iter()
             .flat_map(|d| tree::modules_of(&self.root, d))
@@ -299,6 +333,26 @@ impl SourceTree<'_> {
         })
     }
 
+    /// Evaluates a directory and those below it; Makefiles included from elsewhere name symbols too, so it is done again
+    /// until no new one turns up.
+    fn walk_all(&self, dir: &str, config: &mut BTreeMap<String, String>) -> Result<Vec<DirVars>> {
+        loop {
+            let below = tree::walk(&self.root, config, vec![dir.to_owned()])?;
+            let read: Vec<PathBuf> = below
+                .iter()
+                .flat_map(|d| &d.makefiles)
+                .map(|m| self.root.join(m))
+                .collect();
+            let known = config.len();
+            for (name, value) in self.values_in(&read) {
+                config.entry(name).or_insert(value);
+            }
+            if config.len() == known {
+                return Ok(below);
+            }
+        }
+    }
+
     /// Symbols that stand before a directory's objects, all set to `m`.
     fn forced(
         &self,
@@ -317,6 +371,41 @@ impl SourceTree<'_> {
                 .iter()
                 .filter(|s| s.variable == "obj" && s.suffix.starts_with("CONFIG_") && fits(s));
             found.extend(lines.map(|s| (s.suffix.clone(), "m".to_owned())));
+        }
+        found
+    }
+
+    /// Symbols that build objects of which the driver has no source, by the Makefiles beside all its files.
+    fn foreign_symbols(&self, chosen: &Selection, closure: &Closure) -> BTreeSet<String> {
+        let dirs: BTreeSet<&str> = closure.files.iter().map(|f| parent(f)).collect();
+        let beside = dirs.into_iter().filter_map(|dir| {
+            let file = makefile::kbuild_file(&self.root.join(dir))?;
+            Some((dir, Kbuild::parse(&std::fs::read(file).ok()?)))
+        });
+        let read = chosen
+            .dirs
+            .values()
+            .map(|vars| (vars.dir.as_str(), tree::texts(&self.root, vars)));
+        let mut found = BTreeSet::new();
+        for (dir, text) in read.chain(beside) {
+            let own = |word: &&str| {
+                let source = join(dir, &format!("{word}.c")).unwrap_or_default();
+                closure.files.contains(&source) || chosen.modules.iter().any(|m| m.name == *word)
+            };
+            for s in text
+                .statements
+                .iter()
+                .filter(|s| s.suffix.starts_with("CONFIG_"))
+            {
+                let objects: Vec<&str> = s
+                    .words
+                    .iter()
+                    .filter_map(|w| w.strip_suffix(".o"))
+                    .collect();
+                if !objects.is_empty() && !objects.iter().any(own) {
+                    found.insert(s.suffix.clone());
+                }
+            }
         }
         found
     }
@@ -342,7 +431,23 @@ impl SourceTree<'_> {
 
     /// Trace headers that are found through `include/trace/` and so need a way from anywhere.
     fn trace_headers(&self, closure: &Closure, root: &str) -> Vec<TraceHeader> {
-        let mut found = Vec::new();
+        let below = |file: &str| {
+            file.strip_prefix(root)
+                .unwrap_or(file)
+                .trim_start_matches('/')
+                .to_owned()
+        };
+        let forward = |depth: usize, file: &str| TraceHeader {
+            depth,
+            dir: parent(file).to_owned(),
+            name: file.rsplit('/').next().unwrap_or(file).to_owned(),
+            target: below(file),
+        };
+        let mut found: Vec<TraceHeader> = self
+            .outward(closure)
+            .iter()
+            .map(|(depth, file)| forward(*depth, file))
+            .collect();
         for file in closure.files.iter().filter(|f| f.ends_with(".h")) {
             let Ok(bytes) = std::fs::read(self.root.join(file)) else {
                 continue;
@@ -350,18 +455,8 @@ impl SourceTree<'_> {
             for path in defines(&bytes, "TRACE_INCLUDE_PATH") {
                 let depth = path.split('/').take_while(|p| *p == "..").count();
                 let rest = path.split('/').skip(depth).collect::<Vec<_>>().join("/");
-                let name = file.rsplit('/').next().unwrap_or(file);
                 if depth > 0 && parent(file) == rest {
-                    let below = file
-                        .strip_prefix(root)
-                        .unwrap_or(file)
-                        .trim_start_matches('/');
-                    found.push(TraceHeader {
-                        depth,
-                        dir: rest,
-                        name: name.to_owned(),
-                        target: below.to_owned(),
-                    });
+                    found.push(forward(depth, file));
                 }
             }
         }
@@ -405,8 +500,8 @@ impl SourceTree<'_> {
     }
 }
 
-/// A header named through `TRACE_INCLUDE_PATH ../../drivers/x`: define_trace.h looks for it from `include/trace/`, which
-/// outside the kernel's tree leads nowhere, so a forwarding header is put where the path leads from `trace-include/`.
+/// A header named through `TRACE_INCLUDE_PATH ../../drivers/x` or by a kernel header's `"../../../sound/x.h"`: the way
+/// from `include/` leads nowhere outside the kernel's tree, so a forwarding header is put where the path leads from `trace-include/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TraceHeader {
     depth: usize,
@@ -442,6 +537,14 @@ impl TraceHeader {
     }
 }
 
+/// A header that every kernel's build makes, or another architecture's.
+fn made_by_build(name: &str) -> bool {
+    ["asm/", "generated/", "mach/"]
+        .iter()
+        .any(|p| name.starts_with(p))
+        || name == "linux/version.h"
+}
+
 /// Refuses an output directory that holds something.
 fn refuse_full(out: &Path) -> Result<()> {
     let full = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
@@ -468,4 +571,160 @@ fn publish(staged: tempfile::TempDir, out: &Path) -> Result<()> {
         let _ = std::fs::remove_dir_all(&path);
         io(source)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let base: &[(&str, &[u8])] = &[("scripts/x", b""), ("include/linux/module.h", b"")];
+        for (name, text) in base.iter().chain(files) {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn take(dir: &Path, path: &str) -> (Result<Import>, PathBuf) {
+        let config = |name: &str| match name {
+            "CONFIG_A" | "CONFIG_B" => Some("m".to_owned()),
+            "CONFIG_A_LEDS" | "CONFIG_DEBUG_FS" => Some("y".to_owned()),
+            _ => None,
+        };
+        let out = dir.join("out");
+        (
+            SourceTree::open(dir, &config, None)
+                .unwrap()
+                .import(path, &out, "home"),
+            out,
+        )
+    }
+
+    #[test]
+    fn one_file_keeps_its_bytes() {
+        let text: &[u8] = b"#include <linux/module.h>\r\n#include \"a.h\"\r\n/* \xff */\r\n";
+        let dir = tree(&[
+            (
+                "drivers/h/Makefile",
+                b"obj-$(CONFIG_A) += a.o\nobj-$(CONFIG_Z) += z.o\n",
+            ),
+            ("drivers/h/a.c", text),
+            ("drivers/h/a.h", b""),
+            ("drivers/h/z.c", b""),
+        ]);
+        let (done, out) = take(dir.path(), "drivers/h/a.c");
+        assert_eq!(done.unwrap().driver.manifest.modules, ["a"]);
+        assert_eq!(std::fs::read(out.join("a.c")).unwrap(), text);
+        assert!(out.join("a.h").is_file() && !out.join("z.c").exists());
+        assert!(
+            std::fs::read_to_string(out.join("Kbuild"))
+                .unwrap()
+                .ends_with("obj-m += a.o\n")
+        );
+    }
+
+    #[test]
+    fn parts_flags_and_own_options_come_along() {
+        let dir = tree(&[
+            ("drivers/Makefile", b"subdir-ccflags-y += -DTOP\n"),
+            (
+                "drivers/h/a/Makefile",
+                b"obj-$(CONFIG_A) += mod.o\ninclude $(src)/sub/Makefile\nmod-y := one.o $(SUB)\n\
+                  mod-$(CONFIG_DEBUG_FS) += dbg.o\nmod-$(CONFIG_A_LEDS) += leds.o\nmod-$(CONFIG_OFF) += off.o\n\
+                  ccflags-y += -I$(srctree)/drivers/h/shared -I$(srctree)/drivers/none $(call cc-option,-Wx)\nCFLAGS_one.o := -I$(src)\n",
+            ),
+            ("drivers/h/a/sub/Makefile", b"SUB := $(addprefix sub/,two.o)\n"),
+            ("drivers/h/a/Kconfig", b"config A_LEDS\n\tbool\n"),
+            ("drivers/h/a/one.c", b"#include <s.h>\n#ifdef CONFIG_A_LEDS\n#endif\n"),
+            ("drivers/h/a/sub/two.c", b"#include \"../own.h\"\n"),
+            ("drivers/h/a/own.h", b"#undef TRACE_INCLUDE_PATH\n#define TRACE_INCLUDE_PATH ../../drivers/h/a\n"),
+            ("drivers/h/a/dbg.c", b""),
+            ("drivers/h/a/leds.c", b""),
+            ("drivers/h/shared/s.h", b""),
+        ]);
+        let (done, out) = take(dir.path(), "drivers/h/a");
+        let manifest = done.unwrap().driver.manifest;
+        assert_eq!(
+            manifest.config,
+            BTreeMap::from([("CONFIG_A_LEDS".to_owned(), "y".to_owned())])
+        );
+        let kbuild = std::fs::read_to_string(out.join("Kbuild")).unwrap();
+        for line in [
+            "mod-y += a/one.o",
+            "mod-y += a/sub/two.o",
+            "mod-$(CONFIG_DEBUG_FS) += a/dbg.o",
+            "mod-y += a/leds.o",
+            "ccflags-y += -DTOP -I$(src)/shared $(call cc-option,-Wx)",
+            "CFLAGS_a/one.o += -I$(src)/a",
+            "ccflags-y += -I$(src)/trace-include/up/up",
+            "ifndef CONFIG_A_LEDS\nccflags-y += -DCONFIG_A_LEDS=1\nendif",
+        ] {
+            assert!(
+                kbuild.contains(&format!("{line}\n")),
+                "{line} is not in\n{kbuild}"
+            );
+        }
+        assert!(
+            out.join("trace-include/up/up/../../drivers/h/a/own.h")
+                .is_file()
+        );
+    }
+
+    #[test]
+    fn what_is_off_at_home_can_be_had() {
+        let dir = tree(&[
+            ("drivers/h/Makefile", b"obj-$(CONFIG_Z) += z.o\n"),
+            ("drivers/h/z.c", b""),
+        ]);
+        assert_eq!(
+            take(dir.path(), "drivers/h/z.c")
+                .0
+                .unwrap()
+                .driver
+                .manifest
+                .modules,
+            ["z"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_driver_says_what_was_looked_for() {
+        let dir = tree(&[
+            ("drivers/h/Makefile", b"obj-y += z.o\n"),
+            ("drivers/h/z.c", b""),
+            ("drivers/h/n.c", b""),
+        ]);
+        for (path, word) in [
+            ("drivers/h/n.c", "drivers/h/Makefile"),
+            ("drivers/h", "no driver"),
+            ("horse", "nothing called horse"),
+            ("drivers/h/Makefile", "no .c file"),
+        ] {
+            let why = take(dir.path(), path).0.unwrap_err().to_string();
+            assert!(why.contains(word), "{path}: {why}");
+        }
+    }
+
+    #[test]
+    fn links_out_of_the_tree_and_full_directories_are_refused() {
+        let dir = tree(&[
+            ("drivers/h/Makefile", b"obj-$(CONFIG_A) += a.o\n"),
+            ("drivers/h/a.c", b"#include \"e.h\"\n"),
+        ]);
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("drivers/h/e.h")).unwrap();
+        let (done, out) = take(dir.path(), "drivers/h/a.c");
+        assert!(done.unwrap_err().to_string().contains("symbolic link"));
+        assert!(!out.exists());
+        std::fs::create_dir_all(out.join("x")).unwrap();
+        assert!(
+            take(dir.path(), "drivers/h/a.c")
+                .0
+                .unwrap_err()
+                .to_string()
+                .contains("not empty")
+        );
+    }
 }

@@ -144,9 +144,17 @@ impl Index {
             .filter_map(|n| self.files.get(usize::try_from(*n).ok()?))
     }
 
-    /// Files that include a header, by the name as written.
-    fn includers(&self, header: &str) -> impl Iterator<Item = &String> {
+    /// Files that include a header, by any of the names that lead to the same file (`linux/x.h`, `uapi/linux/x.h`).
+    fn includers(&self, root: &Path, header: &str) -> Vec<&String> {
+        let other = header
+            .strip_prefix("uapi/")
+            .map_or_else(|| format!("uapi/{header}"), str::to_owned);
+        let same = kernel_header(root, header)
+            .is_some_and(|path| kernel_header(root, &other) == Some(path));
+        let also = if same { self.headers.get(&other) } else { None };
         self.named(self.headers.get(header))
+            .chain(self.named(also))
+            .collect()
     }
 
     /// Files that mention a symbol (or its `_MODULE` form).
@@ -234,7 +242,13 @@ impl SourceTree<'_> {
 
     /// Symbols that belong to a driver, with their values: defined in a Kconfig beside its files, mentioned in its files
     /// and in no other file of the tree.
-    pub(super) fn owned_config(&self, closure: &Closure) -> Result<BTreeMap<String, String>> {
+    ///
+    /// A symbol that builds an object which is not the driver's (`foreign`) belongs to that object.
+    pub(super) fn owned_config(
+        &self,
+        closure: &Closure,
+        foreign: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, String>> {
         let dirs: BTreeSet<&str> = closure
             .files
             .iter()
@@ -249,6 +263,7 @@ impl SourceTree<'_> {
         }
         let valued: BTreeMap<String, String> = defined
             .into_iter()
+            .filter(|n| !foreign.contains(n))
             .filter_map(|name| Some(((self.config)(&name)?, name)))
             .map(|(v, n)| (n, v))
             .collect();
@@ -283,7 +298,7 @@ impl SourceTree<'_> {
             let foreign = |f: &String| !closure.files.contains(f) && !is_kernel_header(f);
             if candidates.contains_key(&name)
                 || !path.contains("include/")
-                || index.includers(&name).any(foreign)
+                || index.includers(&self.root, &name).into_iter().any(foreign)
             {
                 continue;
             }
@@ -291,12 +306,25 @@ impl SourceTree<'_> {
             todo.extend(scan(&bytes).into_iter().map(|i| i.name));
             candidates.insert(name, path);
         }
-        Ok(shrink(&index, closure, candidates).into_keys().collect())
+        let private = shrink(&self.root, &index, closure, candidates);
+        // A header that only wraps a shared one of user space is as shared as that.
+        let wraps = |name: &String, path: &String| {
+            let inner = format!("uapi/{name}");
+            !path.contains("/uapi/")
+                && !private.contains_key(&inner)
+                && self.root.join("include").join(inner).is_file()
+        };
+        Ok(private
+            .iter()
+            .filter(|(name, path)| !wraps(name, path))
+            .map(|(name, _)| name.clone())
+            .collect())
     }
 }
 
 /// Drops headers that a header outside the set includes, until none is left to drop.
 fn shrink(
+    root: &Path,
     index: &Index,
     closure: &Closure,
     mut candidates: BTreeMap<String, String>,
@@ -307,7 +335,8 @@ fn shrink(
             .keys()
             .filter(|name| {
                 index
-                    .includers(name)
+                    .includers(root, name)
+                    .into_iter()
                     .any(|f| !closure.files.contains(f) && !paths.contains(f))
             })
             .cloned()
@@ -364,7 +393,7 @@ mod tests {
             ["linux/inner.h", "linux/own.h"]
         );
         assert_eq!(
-            tree.owned_config(&closure)
+            tree.owned_config(&closure, &BTreeSet::new())
                 .unwrap()
                 .into_keys()
                 .collect::<Vec<_>>(),

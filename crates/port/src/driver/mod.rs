@@ -15,7 +15,7 @@ pub use import::{Import, import};
 pub use kbuild::{Kbuild, Statement, init_out_of_tree};
 pub use makefile::{DirVars, evaluate};
 pub use manifest::{FILE as MANIFEST_FILE, Manifest, Origin};
-pub use tree::{SourceTree, TreeModule, modules_in_tree, sample};
+pub use tree::{SourceTree, TreeModule, modules_in_tree, read_config, sample};
 
 use kspan_kernel::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -114,16 +114,21 @@ impl<'a> SourceTree<'a> {
         for dir in dirs {
             makefiles_below(&self.root.join(dir), &mut files)?;
         }
+        Ok(self.values_in(&files))
+    }
+
+    /// The values of all symbols that some files name.
+    pub(super) fn values_in(&self, files: &[PathBuf]) -> BTreeMap<String, String> {
         let names: BTreeSet<String> = files
             .par_iter()
             .filter_map(|f| std::fs::read(f).ok())
             .flat_map_iter(|bytes| config_words(&bytes).into_keys())
             .collect();
-        Ok(names
+        names
             .into_iter()
             .filter_map(|n| Some(((self.config)(&n)?, n)))
             .map(|(v, n)| (n, v))
-            .collect())
+            .collect()
     }
 }
 
@@ -264,6 +269,23 @@ pub(super) fn modules_below(dir: &Path) -> Result<BTreeSet<String>> {
         .filter_map(|w| w.strip_suffix(".o"));
     Ok(objects
         .map(|w| w.rsplit('/').next().unwrap_or(w).to_owned())
+        .collect())
+}
+
+/// A kernel's whole configuration, `CONFIG_X` → value, from its `auto.conf`.
+///
+/// # Errors
+/// The file is not there: the headers are half-unpacked.
+pub fn read_config(kernel: &kspan_kernel::Kernel) -> Result<BTreeMap<String, String>> {
+    let path = kernel.build_dir.join("include/config/auto.conf");
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text
+        .lines()
+        .filter(|l| l.starts_with("CONFIG_"))
+        .filter_map(|l| l.split_once('='));
+    Ok(lines
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect())
 }
 
