@@ -42,13 +42,25 @@ pub fn run(args: &Args, cache: &Cache, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// Imports from a source directory or a fetched kernel.
-fn import(args: &Args, cache: &Cache, tree: &str, path: &str, out: &Path) -> anyhow::Result<(Manifest, PathBuf, Vec<String>)> {
+fn import(
+    args: &Args,
+    cache: &Cache,
+    tree: &str,
+    path: &str,
+    out: &Path,
+) -> anyhow::Result<(Manifest, PathBuf, Vec<String>)> {
     let (source, home) = if Path::new(tree).join("Makefile").is_file() {
-        (PathBuf::from(tree), home_of_tree(cache, Path::new(tree), args.home.as_deref())?)
+        (
+            PathBuf::from(tree),
+            home_of_tree(cache, Path::new(tree), args.home.as_deref())?,
+        )
     } else {
         let kernel = cache.resolve(tree)?;
         let source = cache.source_tree(&kernel)?;
-        let home = args.home.as_deref().map_or(Ok(kernel), |name| cache.resolve(name))?;
+        let home = args
+            .home
+            .as_deref()
+            .map_or(Ok(kernel), |name| cache.resolve(name))?;
         (source, home)
     };
     let config = read_config(&home)?;
@@ -63,13 +75,24 @@ fn home_of_tree(cache: &Cache, tree: &Path, named: Option<&str>) -> anyhow::Resu
     if let Some(name) = named {
         return Ok(cache.resolve(name)?);
     }
-    let text = String::from_utf8_lossy(&std::fs::read(tree.join("Makefile")).unwrap_or_default()).into_owned();
+    let text = String::from_utf8_lossy(&std::fs::read(tree.join("Makefile")).unwrap_or_default())
+        .into_owned();
     let field = |key: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(key)?.trim_start().strip_prefix('='))?;
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(key)?.trim_start().strip_prefix('='))?;
         Some(line.trim().to_owned())
     };
-    let missing = || Error::Input(format!("{} does not say which kernel it is; name one with --home KERNEL", tree.display()));
-    let series = field("VERSION").zip(field("PATCHLEVEL")).map(|(v, p)| format!("{v}.{p}")).ok_or_else(missing)?;
+    let missing = || {
+        Error::Input(format!(
+            "{} does not say which kernel it is; name one with --home KERNEL",
+            tree.display()
+        ))
+    };
+    let series = field("VERSION")
+        .zip(field("PATCHLEVEL"))
+        .map(|(v, p)| format!("{v}.{p}"))
+        .ok_or_else(missing)?;
     Ok(cache.resolve(&series)?)
 }
 
@@ -78,7 +101,11 @@ fn newest_or_named(cache: &Cache, named: Option<&str>) -> anyhow::Result<Kernel>
     if let Some(name) = named {
         return Ok(cache.resolve(name)?);
     }
-    let none = || Error::Input("no kernel is fetched yet to be the driver's home; see `kspan kernel fetch`".to_owned());
+    let none = || {
+        Error::Input(
+            "no kernel is fetched yet to be the driver's home; see `kspan kernel fetch`".to_owned(),
+        )
+    };
     Ok(cache.kernels()?.pop().ok_or_else(none)?)
 }
 
@@ -88,9 +115,17 @@ fn tell(manifest: &Manifest, dir: &Path, notes: &[String], json: bool) -> anyhow
         println!("{}", serde_json::to_string_pretty(&value)?);
         return Ok(());
     }
-    println!("{}: driver {}, home {}", dir.display(), manifest.name, manifest.home);
+    println!(
+        "{}: driver {}, home {}",
+        dir.display(),
+        manifest.name,
+        manifest.home
+    );
     println!("  modules: {}", manifest.modules.join(", "));
-    for (what, list) in [("note", notes), ("private header", manifest.private_headers.as_slice())] {
+    for (what, list) in [
+        ("note", notes),
+        ("private header", manifest.private_headers.as_slice()),
+    ] {
         for item in list {
             println!("  {what}: {item}");
         }

@@ -4,6 +4,7 @@ pub mod build;
 pub mod check;
 pub mod drivers;
 pub mod generate;
+pub mod init;
 pub mod kernel;
 pub mod port;
 
@@ -36,6 +37,8 @@ pub struct Cli {
 pub enum Command {
     /// Fetch, list, show and remove kernels.
     Kernel(kernel::Args),
+    /// Make a directory a driver, or import a driver from a kernel tree.
+    Init(init::Args),
     /// Show the gaps of drivers on kernels, without compiling for them.
     Check(check::Args),
     /// Derive the port of a driver for one kernel into a directory.
@@ -66,6 +69,7 @@ pub fn cache(cli: &Cli) -> kspan_kernel::Result<kspan_kernel::Cache> {
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Kernel(args) => kernel::run(args, cache(cli)?, cli.json),
+        Command::Init(args) => init::run(args, &cache(cli)?, cli.json),
         Command::Check(args) => check::run(args, cache(cli)?, cli.json),
         Command::Port(args) => port::run(args, cache(cli)?, cli.json),
         Command::Build(args) => build::run(args, cache(cli)?, cli.json),
