@@ -101,9 +101,7 @@ impl Cache {
         }
         let records = self.records()?;
         let plain = name.strip_prefix("debian/").unwrap_or(name);
-        let exact = |r: &&(PathBuf, Record)| {
-            r.1.id == name || r.1.release == plain || r.1.package_version == plain
-        };
+        let exact = |r: &&(PathBuf, Record)| r.1.id == name || r.1.release == plain;
         let found = records
             .iter()
             .find(exact)
@@ -273,7 +271,7 @@ impl Cache {
             "downloads",
             "indexes",
         ] {
-            remove_leftovers(&self.root.join(dir))?;
+            remove_leftovers(&self.root.join(dir));
         }
         remove_dead_work(&self.root.join("work"));
         Ok(lock)
@@ -348,56 +346,69 @@ impl Cache {
     }
 }
 
-/// The newest kernel that an alias stands for: a version's beginning or a suite, perhaps with a flavour.
+/// The newest kernel that an alias stands for; the plain flavour before others.
 fn newest_of<'a>(records: &'a [(PathBuf, Record)], alias: &str) -> Option<&'a (PathBuf, Record)> {
-    let (alias, flavour) = alias
-        .split_once('/')
-        .map_or((alias, None), |(a, f)| (a, Some(f)));
-    let begins = |version: &str| {
-        version
-            .strip_prefix(alias)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let of_suite = |suite: &str| {
-        suite == alias
-            || suite
-                .strip_prefix(alias)
-                .is_some_and(|r| r == "-security" || r == "-updates")
-    };
-    let of_flavour = |r: &Record| {
-        flavour.is_none_or(|f| r.flavour == f || r.flavour.strip_suffix("-amd64") == Some(f))
-    };
-    let is_default = |r: &Record| flavour.is_some() || !r.flavour.contains('-');
-    let order = |a: &Record, b: &Record| {
+    let alias = Alias::new(alias);
+    let fitting = records.iter().filter(|(_, r)| alias.fits(r));
+    fitting.max_by(|(_, a), (_, b)| alias.order(a, b))
+}
+
+/// A version's beginning (`6.1`, `6.1.0-56`, `6.1.192-2`) or a suite, perhaps with a flavour.
+struct Alias<'a> {
+    name: &'a str,
+    flavour: Option<&'a str>,
+}
+
+impl<'a> Alias<'a> {
+    fn new(text: &'a str) -> Self {
+        let (name, flavour) = text
+            .split_once('/')
+            .map_or((text, None), |(n, f)| (n, Some(f)));
+        Self { name, flavour }
+    }
+
+    fn fits(&self, record: &Record) -> bool {
+        let ends = |rest: &str, marks: &[char]| rest.is_empty() || rest.starts_with(marks);
+        let begins = |text: &str, marks: &[char]| {
+            text.strip_prefix(self.name)
+                .is_some_and(|rest| ends(rest, marks))
+        };
+        let of_suite = record
+            .suite
+            .strip_prefix(self.name)
+            .is_some_and(|r| ["", "-security", "-updates"].contains(&r));
+        let of_flavour = self.flavour.is_none_or(|f| {
+            record.flavour == f || record.flavour.strip_suffix("-amd64") == Some(f)
+        });
+        let named = begins(&record.version, &['.'])
+            || begins(&record.release, &['.', '-', '+'])
+            || record.package_version == self.name;
+        of_flavour && (named || of_suite)
+    }
+
+    fn order(&self, a: &Record, b: &Record) -> Ordering {
+        let is_default = |r: &Record| self.flavour.is_some() || !r.flavour.contains('-');
         let newer = debversion::compare(&a.package_version, &b.package_version);
         is_default(a)
             .cmp(&is_default(b))
             .then(newer)
             .then_with(|| debversion::compare(&a.release, &b.release))
-    };
-    let fits = |r: &Record| {
-        of_flavour(r) && (begins(&r.version) || begins(&r.release) || of_suite(&r.suite))
-    };
-    records
-        .iter()
-        .filter(|(_, r)| fits(r))
-        .max_by(|(_, a), (_, b)| order(a, b))
+    }
 }
 
-fn remove_leftovers(dir: &Path) -> Result<()> {
+/// What a killed run left half-done; what cannot be removed (another user's) does no harm.
+fn remove_leftovers(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else {
-        return Ok(());
+        return;
     };
     for entry in entries.flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(b".tmp-") {
-            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
-            match is_dir {
-                true => files::remove_tree(&entry.path())?,
-                false => files::remove_file(&entry.path())?,
-            }
+            let _ = match entry.file_type().is_ok_and(|t| t.is_dir()) {
+                true => files::remove_tree(&entry.path()),
+                false => files::remove_file(&entry.path()),
+            };
         }
     }
-    Ok(())
 }
 
 /// Removes working directories (`what-PID-random`) of processes that are gone.
@@ -411,5 +422,99 @@ fn remove_dead_work(dir: &Path) {
         if pid.is_some_and(|p| !Path::new("/proc").join(p.to_string()).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cached(
+        release: &str,
+        package_version: &str,
+        suite: &str,
+        flavour: &str,
+    ) -> (PathBuf, Record) {
+        let record = Record {
+            id: format!("debian/{release}"),
+            release: release.into(),
+            version: package_version.split('-').next().unwrap_or_default().into(),
+            arch: "x86".into(),
+            package_version: package_version.into(),
+            suite: suite.into(),
+            flavour: flavour.into(),
+            build_dir: PathBuf::new(),
+            source_dir: PathBuf::new(),
+            packages: Vec::new(),
+            source: None,
+            images: Vec::new(),
+        };
+        (PathBuf::new(), record)
+    }
+
+    #[test]
+    fn an_alias_means_the_newest_that_it_fits() {
+        let records = [
+            cached("6.1.0-9-amd64", "6.1.99-1", "bookworm", "amd64"),
+            cached("6.1.0-56-amd64", "6.1.192-2", "bookworm-security", "amd64"),
+            cached(
+                "6.1.0-56-rt-amd64",
+                "6.1.192-2",
+                "bookworm-security",
+                "rt-amd64",
+            ),
+            cached(
+                "6.12.117+deb13-amd64",
+                "6.12.117-1",
+                "trixie-security",
+                "amd64",
+            ),
+            cached("7.3-amd64", "7.3-1", "experimental", "amd64"),
+            cached(
+                "7.3.4+deb13-amd64",
+                "7.3.4-1~bpo13+1",
+                "trixie-backports",
+                "amd64",
+            ),
+        ];
+        let cases = [
+            ("6.1", Some("6.1.0-56-amd64")),
+            ("6.1/rt", Some("6.1.0-56-rt-amd64")),
+            ("6.1.0-9", Some("6.1.0-9-amd64")),
+            ("6.1.192-2", Some("6.1.0-56-amd64")),
+            ("6.12", Some("6.12.117+deb13-amd64")),
+            ("7.3", Some("7.3.4+deb13-amd64")),
+            ("bookworm", Some("6.1.0-56-amd64")),
+            ("trixie", Some("6.12.117+deb13-amd64")),
+            ("trixie-backports", Some("7.3.4+deb13-amd64")),
+            ("6.1/cloud", None),
+            ("6", Some("6.12.117+deb13-amd64")),
+            ("5.10", None),
+        ];
+        for (alias, release) in cases {
+            assert_eq!(
+                newest_of(&records, alias).map(|(_, r)| r.release.as_str()),
+                release,
+                "{alias}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_half_unpacked_kernel_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
+        std::fs::create_dir_all(dir.path().join("kernels/debian/.tmp-x/kernel/usr")).unwrap();
+        std::fs::create_dir_all(dir.path().join("kernels/debian/6.1.0-1-amd64/usr")).unwrap();
+        assert!(cache.kernels().unwrap().is_empty());
+        assert!(
+            cache
+                .resolve("6.1")
+                .unwrap_err()
+                .to_string()
+                .contains("kspan kernel fetch")
+        );
+        drop(cache.install_lock().unwrap());
+        assert!(!dir.path().join("kernels/debian/.tmp-x").exists());
     }
 }

@@ -109,10 +109,8 @@ fn packages_file(cache: &Cache, base: &str, suite: &str, release: &Stanza) -> Re
             "{base}/dists/{suite}: its Release vouches for no {NAME}"
         ))
     })?;
-    let place = cache
-        .root()
-        .join("indexes")
-        .join(format!("{}.xz", listed.sha256));
+    let dir = cache.root().join("indexes");
+    let place = dir.join(format!("{suite}-{}.xz", listed.sha256));
     if place.is_file() {
         return Ok(place);
     }
@@ -132,8 +130,23 @@ fn packages_file(cache: &Cache, base: &str, suite: &str, release: &Stanza) -> Re
         size: listed.size,
         sha256: listed.sha256,
     };
+    remove_older(&dir, suite);
     save_verified(remote.body, &want, &place, &|_| ())?;
     Ok(place)
+}
+
+/// Of each suite the newest index is kept.
+fn remove_older(dir: &Path, suite: &str) {
+    let of_suite = |name: &str| {
+        let hash = name
+            .strip_prefix(suite)
+            .and_then(|n| n.strip_prefix('-')?.strip_suffix(".xz"));
+        hash.is_some_and(control::is_sha256)
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|e| e.file_name().to_str().is_some_and(of_suite)) {
+        let _ = files::remove_file(&entry.path());
+    }
 }
 
 /// Saves a stream whose size and SHA-256 are known; nothing else ever stands at `place`.

@@ -211,14 +211,16 @@ fn digest(tree: &Tree) -> Result<blake3::Hash> {
                 files::hash_tree(&part, &mut hasher)?;
             }
         }
-        for makefile in [
+        for tool in [
             "Makefile",
             "scripts/Makefile.build",
             "scripts/Makefile.modpost",
+            "scripts/mod/modpost",
+            "tools/objtool/objtool",
         ] {
-            let makefile = dir.join(makefile);
-            if makefile.is_file() {
-                hasher.update(files::hash_file(&makefile)?.as_bytes());
+            let tool = dir.join(tool);
+            if tool.is_file() {
+                hasher.update(files::hash_file(&tool)?.as_bytes());
             }
         }
     }

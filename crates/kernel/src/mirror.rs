@@ -117,6 +117,7 @@ fn request(url: &str) -> std::result::Result<Option<Remote>, Box<ureq::Error>> {
     let config = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(20)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
+        .timeout_recv_body(Some(Duration::from_secs(1800)))
         .user_agent("kspan");
     let agent: ureq::Agent = config.build().into();
     match agent.get(url).call() {
