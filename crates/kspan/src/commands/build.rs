@@ -1,7 +1,8 @@
 //! `kspan build`: the matrix.
 
 use super::drivers::Selection;
-use crate::{output, progress};
+use crate::output;
+use crate::progress::Steps;
 use kspan_kernel::Cache;
 use kspan_matrix::{Cell, Done, Step};
 use kspan_port::Engine;
@@ -31,15 +32,14 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
         targets.iter().map(|t| Cell { driver: d.clone(), target: t.clone() }).collect()
     };
     let cells: Vec<Cell> = drivers.iter().flat_map(row).collect();
-    let bar = progress::bar(cells.len() + drivers.len());
+    let steps = Steps::new(cells.len() + drivers.len());
     let done = kspan_matrix::run(&engine, &cells, args.selection.jobs(), &|step| {
-        bar.inc(1);
-        bar.set_message(match step {
+        steps.done(match step {
             Step::Home(name) => format!("{name} at home"),
             Step::Cell(done) => format!("{} on {}", done.driver, done.kernel),
         });
     })?;
-    bar.finish_and_clear();
+    steps.finish();
     if json {
         println!("{}", kspan_report::matrix_json(&done)?);
     } else {
