@@ -36,5 +36,9 @@ fn code(error: &anyhow::Error) -> u8 {
 
 /// A yes or no as an exit code.
 pub fn verdict(yes: bool) -> ExitCode {
-    if yes { ExitCode::SUCCESS } else { ExitCode::from(NO) }
+    if yes {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NO)
+    }
 }

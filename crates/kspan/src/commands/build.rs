@@ -29,7 +29,13 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let drivers = args.selection.drivers()?;
     let targets = args.selection.targets(&engine)?;
     let row = |d: &Arc<Driver>| -> Vec<Cell> {
-        targets.iter().map(|t| Cell { driver: d.clone(), target: t.clone() }).collect()
+        targets
+            .iter()
+            .map(|t| Cell {
+                driver: d.clone(),
+                target: t.clone(),
+            })
+            .collect()
     };
     let cells: Vec<Cell> = drivers.iter().flat_map(row).collect();
     let steps = Steps::new(cells.len() + drivers.len());

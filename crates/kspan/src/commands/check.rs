@@ -22,7 +22,10 @@ pub struct Args {
 pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(cache)?;
     let targets = args.selection.targets(&engine)?;
-    let options = KbuildOptions { jobs: args.selection.jobs(), ..KbuildOptions::default() };
+    let options = KbuildOptions {
+        jobs: args.selection.jobs(),
+        ..KbuildOptions::default()
+    };
     let mut cells = Vec::new();
     for driver in args.selection.drivers()? {
         for target in &targets {
@@ -31,9 +34,14 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "cells": cells }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&serde_json::json!({ "cells": cells }))?
+        );
     } else {
         print!("{}", kspan_report::check_text(&cells));
     }
-    Ok(output::verdict(cells.iter().all(kspan_report::CheckCell::is_fine)))
+    Ok(output::verdict(
+        cells.iter().all(kspan_report::CheckCell::is_fine),
+    ))
 }

@@ -27,7 +27,10 @@ impl Selection {
     /// # Errors
     /// When one has no manifest, or a malformed one.
     pub fn drivers(&self) -> anyhow::Result<Vec<Arc<Driver>>> {
-        self.drivers.iter().map(|dir| Ok(Arc::new(load(dir)?))).collect()
+        self.drivers
+            .iter()
+            .map(|dir| Ok(Arc::new(load(dir)?)))
+            .collect()
     }
 
     /// Opens the kernels.
@@ -35,7 +38,11 @@ impl Selection {
     /// # Errors
     /// When one is not there, or none is.
     pub fn targets(&self, engine: &Engine) -> anyhow::Result<Vec<Arc<View>>> {
-        let names = if self.on.is_empty() { newest(&engine.cache)? } else { self.on.clone() };
+        let names = if self.on.is_empty() {
+            newest(&engine.cache)?
+        } else {
+            self.on.clone()
+        };
         if names.is_empty() {
             anyhow::bail!(kspan_kernel::Error::Input(
                 "no kernel is in the cache; fetch some first, for example `kspan kernel fetch debian/bookworm`".into()
@@ -46,7 +53,8 @@ impl Selection {
 
     /// How many workers.
     pub fn jobs(&self) -> usize {
-        self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.jobs
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 }
 

@@ -24,7 +24,12 @@ pub struct Man {
 /// # Errors
 /// Never; the signature is that of all commands.
 pub fn completions(args: &Completions) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "kspan", &mut std::io::stdout());
+    clap_complete::generate(
+        args.shell,
+        &mut super::Cli::command(),
+        "kspan",
+        &mut std::io::stdout(),
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,7 +36,14 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(cache)?;
     let target = engine.view(&args.on)?;
     refuse_filled(&args.output)?;
-    let port = engine.port(&driver, &target, &KbuildOptions { jobs: 2, ..KbuildOptions::default() })?;
+    let port = engine.port(
+        &driver,
+        &target,
+        &KbuildOptions {
+            jobs: 2,
+            ..KbuildOptions::default()
+        },
+    )?;
     write(&port, &args.output)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&port)?);
@@ -52,14 +59,21 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
 
 fn refuse_filled(dir: &Path) -> anyhow::Result<()> {
     let filled = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    anyhow::ensure!(!filled, "{} is not empty; name a new directory with -o", dir.display());
+    anyhow::ensure!(
+        !filled,
+        "{} is not empty; name a new directory with -o",
+        dir.display()
+    );
     Ok(())
 }
 
 /// Copies the port's files to a directory beside the wanted one and renames it: whole or not at all.
 fn write(port: &Port, to: &Path) -> anyhow::Result<()> {
     let from = port.dir.as_deref().unwrap_or(Path::new("."));
-    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = to
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     let staged = tempfile::tempdir_in(parent).with_context(|| parent.display().to_string())?;
     for file in &port.files {
@@ -67,8 +81,17 @@ fn write(port: &Port, to: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(target.parent().unwrap_or(staged.path()))?;
         std::fs::copy(from.join(file), &target).with_context(|| target.display().to_string())?;
     }
-    let record = Port { dir: None, seconds: 0.0, make_seconds: 0.0, cached: false, ..port.clone() };
-    std::fs::write(staged.path().join("port.json"), serde_json::to_string_pretty(&record)? + "\n")?;
+    let record = Port {
+        dir: None,
+        seconds: 0.0,
+        make_seconds: 0.0,
+        cached: false,
+        ..port.clone()
+    };
+    std::fs::write(
+        staged.path().join("port.json"),
+        serde_json::to_string_pretty(&record)? + "\n",
+    )?;
     let _ = std::fs::remove_dir(to);
     let staged = staged.keep();
     set_mode(&staged)?;

@@ -1,0 +1,149 @@
+//! The command line: help, generated pages, usage errors. Needs no kernel.
+
+mod support;
+
+use std::fmt::Write;
+use std::path::Path;
+use support::{command, kspan, run, text, write};
+
+/// The help of a command and of all below it, as one Markdown page.
+fn reference(path: &[&str], page: &mut String) {
+    let help = kspan(&[path, &["--help"]].concat()).ends(0).out;
+    let title = ["kspan"]
+        .iter()
+        .chain(path)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let _ = write!(
+        page,
+        "\n## {title}\n\n```text\n{}\n```\n",
+        without_trailing_blanks(&help)
+    );
+    for name in subcommands(&help) {
+        reference(&[path, &[name]].concat(), page);
+    }
+}
+
+fn without_trailing_blanks(help: &str) -> String {
+    let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+fn subcommands(help: &str) -> Vec<&str> {
+    let list = help.lines().skip_while(|l| *l != "Commands:").skip(1);
+    let names = list
+        .take_while(|l| !l.is_empty())
+        .filter(|l| l.starts_with("  ") && !l.starts_with("   "));
+    names
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|n| *n != "help")
+        .collect()
+}
+
+#[test]
+fn the_reference_in_docs_is_what_help_says() {
+    let mut page = "# Command reference\n\nWhat `--help` says; written by `KSPAN_UPDATE=1 cargo test -p kspan --test cli`.\n".to_owned();
+    reference(&[], &mut page);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+    if std::env::var_os("KSPAN_UPDATE").is_some() {
+        std::fs::write(&file, &page).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        kept == page,
+        "docs/cli.md is not what --help says; look at the difference after `KSPAN_UPDATE=1 cargo test -p kspan --test cli`"
+    );
+}
+
+#[test]
+fn completions_and_pages_are_made() {
+    let script = kspan(&["completions", "bash"]).ends(0).out;
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "kspan.bash", script.as_bytes());
+    let checked = run(std::process::Command::new("bash")
+        .arg("-n")
+        .arg(dir.path().join("kspan.bash")));
+    checked.ends(0);
+    let pages = dir.path().join("man");
+    kspan(&["man", text(&pages)]).ends(0);
+    for page in ["kspan.1", "kspan-build.1"] {
+        let source = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(source.contains(".TH"), "{page}");
+    }
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &[],
+        &["build"],
+        &["port", "."],
+        &["build", ".", "--on"],
+    ] {
+        kspan(arguments).ends(2).says("Usage");
+    }
+}
+
+#[test]
+fn a_directory_that_is_no_driver_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = text(dir.path());
+    for arguments in [
+        &["build", empty][..],
+        &["check", empty],
+        &["port", empty, "--on", "x", "-o", "y"],
+    ] {
+        kspan(arguments).ends(2).says("kspan init");
+    }
+    kspan(&["build", "/nowhere/at/all"])
+        .ends(2)
+        .says("/nowhere/at/all");
+}
+
+#[test]
+fn a_manifest_that_is_wrong_is_told_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "kspan.toml",
+        b"name = \"a\"\nhome = \"x\"\nmodules = [\"a\"]\nhorse = 1\n",
+    );
+    kspan(&["build", text(dir.path())])
+        .ends(2)
+        .says("line 4")
+        .says("horse");
+    write(dir.path(), "kspan.toml", b"name = \"\xff\"\n");
+    kspan(&["build", text(dir.path())]).ends(2).says("UTF-8");
+}
+
+#[test]
+fn an_empty_cache_says_how_to_fill_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "kspan.toml",
+        b"name = \"a\"\nhome = \"6.1\"\nmodules = [\"a\"]\n",
+    );
+    write(dir.path(), "Kbuild", b"obj-m := a.o\n");
+    let cache = dir.path().join("cache");
+    let with = |arguments: &[&str]| run(command(arguments).env("KSPAN_CACHE", &cache));
+    with(&["kernel", "list"]).ends(0).says("kspan kernel fetch");
+    with(&["build", text(dir.path())])
+        .ends(2)
+        .says("kspan kernel fetch");
+    with(&["build", text(dir.path()), "--on", "6.1"])
+        .ends(2)
+        .says("kspan kernel fetch");
+}
+
+#[test]
+fn a_cache_that_cannot_be_made_is_the_machines_part() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "file", b"");
+    let place = dir.path().join("file/cache");
+    kspan(&["--cache", text(&place), "kernel", "list"])
+        .ends(3)
+        .says("file/cache");
+}

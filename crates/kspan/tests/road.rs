@@ -1,0 +1,173 @@
+//! The main job on real kernels: one driver, written for the newest, on all four.
+
+mod support;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use support::{
+    HOME, OLD, SUITES, build, cache, command, contents, files, fixture, kernel, kspan, make, run,
+    text,
+};
+
+#[track_caller]
+fn verdict(cell: &Value, wanted: &str) {
+    assert_eq!(cell["verdict"], wanted, "{cell:#}");
+}
+
+/// `kspan port`, into a new directory below `parent`.
+fn port(driver: &Path, suite: &str, parent: &Path) -> PathBuf {
+    let to = parent.join(suite);
+    kspan(&["port", text(driver), "--on", suite, "-o", text(&to)]).ends(0);
+    to
+}
+
+#[test]
+fn one_driver_spans_four_kernels() {
+    let driver = fixture("beacon");
+    let before = contents(driver.path());
+    let first = build(driver.path(), &SUITES).ends(0).cells();
+    assert_eq!(first.len(), SUITES.len());
+    for (cell, suite) in first.iter().zip(SUITES) {
+        assert_eq!(cell["kernel"], kernel(suite).id.as_str());
+        verdict(cell, if suite == HOME { "native" } else { "ported" });
+        assert_eq!(cell["cached"], false);
+        assert_eq!(cell["modules"], serde_json::json!(["beacon.ko"]));
+    }
+    let again = build(driver.path(), &SUITES).ends(0).cells();
+    for (cell, earlier) in again.iter().zip(&first) {
+        assert_eq!(cell["cached"], true);
+        assert_eq!(cell["remedies"], earlier["remedies"]);
+    }
+    assert!(
+        before == contents(driver.path()),
+        "the driver's own directory was touched"
+    );
+}
+
+#[test]
+fn every_remedy_names_its_risk_and_its_origin() {
+    let driver = fixture("beacon");
+    let cells = build(driver.path(), &["bullseye"]).ends(0).cells();
+    let remedies = cells[0]["remedies"].as_array().unwrap();
+    assert!(!remedies.is_empty());
+    for remedy in remedies {
+        for field in ["kind", "subject", "risk", "origin"] {
+            assert!(
+                remedy[field].as_str().is_some_and(|w| !w.is_empty()),
+                "{field}: {remedy:#}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_port_builds_where_kspan_was_never_heard_of() {
+    let driver = fixture("beacon");
+    let work = tempfile::tempdir().unwrap();
+    for suite in SUITES {
+        let port = port(driver.path(), suite, work.path());
+        make(suite, &port).ends(0);
+        assert!(port.join("beacon.ko").is_file(), "{suite}");
+        let record: Value =
+            serde_json::from_slice(&std::fs::read(port.join("port.json")).unwrap()).unwrap();
+        assert_eq!(record["kernel"], kernel(suite).id.as_str());
+    }
+}
+
+#[test]
+fn where_nothing_is_needed_nothing_is_changed() {
+    let driver = fixture("beacon");
+    let work = tempfile::tempdir().unwrap();
+    let port = port(driver.path(), HOME, work.path());
+    let own = |dir: &Path| {
+        let mut all = contents(dir);
+        all.retain(|(name, _)| name != Path::new("port.json"));
+        all
+    };
+    assert!(own(&port) == own(driver.path()), "{:?}", files(&port));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let driver = fixture("beacon");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("a longer name").join("beacon");
+    std::fs::create_dir_all(&moved).unwrap();
+    for (name, bytes) in contents(driver.path()) {
+        std::fs::write(moved.join(name), bytes).unwrap();
+    }
+    let other = elsewhere.path().join("cache");
+    std::fs::create_dir(&other).unwrap();
+    for shared in ["kernels", "roots", "facts", "sources"] {
+        let _ = std::os::unix::fs::symlink(cache().root().join(shared), other.join(shared));
+    }
+    let first = port(driver.path(), OLD, elsewhere.path());
+    let second = elsewhere.path().join("second");
+    run(
+        command(&["port", text(&moved), "--on", OLD, "-o", text(&second)])
+            .env("KSPAN_CACHE", &other),
+    )
+    .ends(0);
+    for ((name, bytes), (other_name, other_bytes)) in
+        contents(&first).iter().zip(&contents(&second))
+    {
+        assert_eq!(name, other_name);
+        assert!(
+            bytes == other_bytes,
+            "{} differs:\n{}\n---\n{}",
+            name.display(),
+            String::from_utf8_lossy(bytes),
+            String::from_utf8_lossy(other_bytes)
+        );
+    }
+}
+
+#[test]
+fn a_ports_warning_names_the_drivers_own_line() {
+    let driver = fixture("beacon");
+    let file = driver.path().join("main.c");
+    let source = std::fs::read_to_string(&file).unwrap();
+    let marked = source.replacen(
+        "\tstruct beacon *beacon = platform_get_drvdata(pdev);\n",
+        "\tstruct beacon *beacon = platform_get_drvdata(pdev);\n\tint never_used_in_beacon;\n",
+        1,
+    );
+    let line = 1 + marked
+        .lines()
+        .position(|l| l.contains("never_used"))
+        .unwrap();
+    std::fs::write(&file, &marked).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let port = port(driver.path(), "bullseye", work.path());
+    assert_ne!(
+        std::fs::read(port.join("main.c")).unwrap(),
+        marked.as_bytes(),
+        "no edit to map"
+    );
+    let made = make("bullseye", &port).ends(0);
+    made.says(&format!("main.c:{line}:"))
+        .says("never_used_in_beacon");
+}
+
+#[test]
+fn check_finds_the_gaps_without_the_targets_compiler() {
+    let driver = fixture("beacon");
+    let run = kspan(&[
+        "check",
+        text(driver.path()),
+        "--on",
+        "trixie,bullseye",
+        "--json",
+    ])
+    .ends(1);
+    let cells = run.cells();
+    let gaps = |i: usize| cells[i]["gaps"].to_string();
+    for name in ["timer_container_of", "hrtimer_setup"] {
+        assert!(gaps(0).contains(name), "{name}: {}", gaps(0));
+    }
+    assert!(gaps(1).contains("string_choices"), "{}", gaps(1));
+    assert!(
+        cells[0]["gaps"].to_string().contains("main.c"),
+        "places are named"
+    );
+}
