@@ -17,7 +17,7 @@ build: setup ## target/release/kspan
 	cargo build --release --package kspan
 
 test: setup lint ## what continuous integration runs: format, lints, unit and integration tests on real kernels
-	scripts/test.sh
+	cargo test --workspace
 
 lint: setup ## format and lints
 	cargo fmt --all --check

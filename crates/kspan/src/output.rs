@@ -11,8 +11,21 @@ const ENVIRONMENT: u8 = 3;
 
 /// Says what happened on stderr; the exit code by whose part it is to mend it.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("kspan: {error:#}");
+    eprintln!("kspan: {}", words(error));
     ExitCode::from(code(error))
+}
+
+/// The error and its causes, each said once: many a message has its cause's words in it already.
+fn words(error: &anyhow::Error) -> String {
+    let mut all = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if all.is_empty() {
+            all = cause;
+        } else if !all.contains(&cause) {
+            all = format!("{all}: {cause}");
+        }
+    }
+    all
 }
 
 fn code(error: &anyhow::Error) -> u8 {

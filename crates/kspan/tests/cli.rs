@@ -82,7 +82,7 @@ fn usage_errors_end_with_2() {
         &["port", "."],
         &["build", ".", "--on"],
     ] {
-        kspan(arguments).ends(2).says("Usage");
+        kspan(arguments).ends(2).says("--help");
     }
 }
 

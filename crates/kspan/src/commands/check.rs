@@ -21,16 +21,17 @@ pub struct Args {
 /// When a driver or kernel is not there.
 pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(cache)?;
+    let drivers = args.selection.drivers()?;
     let targets = args.selection.targets(&engine)?;
     let options = KbuildOptions {
         jobs: args.selection.jobs(),
         ..KbuildOptions::default()
     };
     let mut cells = Vec::new();
-    for driver in args.selection.drivers()? {
+    for driver in &drivers {
         for target in &targets {
-            let checked = engine.check(&driver, target, &options)?;
-            cells.push(kspan_report::CheckCell::new(&driver, &checked, target));
+            let checked = engine.check(driver, target, &options)?;
+            cells.push(kspan_report::CheckCell::new(driver, &checked, target));
         }
     }
     if json {

@@ -61,8 +61,15 @@ impl Selection {
 /// Opens a driver's directory.
 ///
 /// # Errors
-/// When it has no manifest, or a malformed one.
+/// When it is not there, has no manifest, or a malformed one.
 pub fn load(dir: &Path) -> kspan_kernel::Result<Driver> {
+    if !dir.is_dir() {
+        let why = format!(
+            "{}: no such directory; name a driver's directory, one with a kspan.toml",
+            dir.display()
+        );
+        return Err(kspan_kernel::Error::Input(why));
+    }
     Driver::load(dir)
 }
 
