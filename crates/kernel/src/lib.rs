@@ -71,8 +71,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// Where kspan keeps what it fetched and derived: `$KSPAN_CACHE`, else `$XDG_CACHE_HOME/kspan`, else `~/.cache/kspan`.
 ///
-/// Layout: `kernels/<id>/` (unpacked packages + `kernel.json`), `sources/<source package_version>/` (full trees),
-/// `roots/<suite>/` (toolchain roots), `facts/`, `work/`.
+/// Layout: `kernels/<id>/` (unpacked packages + `kernel.json`, written last), `sources/linux_<version>/` (full trees),
+/// `images/`, `roots/<suite>/` (toolchain roots), `toolchains/` (which compiler builds for which kernel, and its flags),
+/// `indexes/`, `downloads/`, `locks/`, `work/` (removed when its process is gone), and what other rooms keep (`facts/`).
+/// The cache can be moved; names that start with `.tmp-` are leftovers of a killed run and go with the next fetch.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,

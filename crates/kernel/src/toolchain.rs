@@ -369,13 +369,28 @@ fn make_root(suite: &str, wanted: &Wanted, place: &Path) -> Result<()> {
         .output()
         .map_err(|e| Error::Environment(format!("mmdebstrap cannot be started: {e}")))?;
     if !output.status.success() || !target.join("usr/bin").is_dir() {
-        return Err(Error::Environment(format!(
-            "mmdebstrap could not make a {suite} root with {}; is the mirror reachable and disk space left? Its last words:\n{}",
-            wanted.command,
-            tail(&String::from_utf8_lossy(&output.stderr), 12)
-        )));
+        return Err(no_root(
+            suite,
+            wanted,
+            &String::from_utf8_lossy(&output.stderr),
+        ));
     }
     files::replace_dir(&target, place)
+}
+
+fn no_root(suite: &str, wanted: &Wanted, words: &str) -> Error {
+    let cure = match words.contains("chroot mode") {
+        true => {
+            "as a normal user it needs `apt-get install uidmap` and a line for you in /etc/subuid and /etc/subgid; \
+             or fetch once as root with the same KSPAN_CACHE"
+        }
+        false => "is the mirror reachable and disk space left?",
+    };
+    Error::Environment(format!(
+        "mmdebstrap could not make a {suite} root with {}: {cure} Its last words:\n{}",
+        wanted.command,
+        tail(words, 12)
+    ))
 }
 
 #[cfg(test)]

@@ -205,3 +205,29 @@ fn a_kbuild_that_hangs_is_stopped_with_all_that_it_started() {
     std::thread::sleep(Duration::from_secs(3));
     assert!(!dir.path().join("late").exists());
 }
+
+#[test]
+fn builds_share_a_pool_smaller_than_they_are() {
+    let Some(cache) = cache() else { return };
+    let Some(kernel) = kernels(&cache).into_iter().next() else {
+        return;
+    };
+    let pool = jobserver::Client::new(1).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let dir = tempfile::tempdir().unwrap();
+                module(
+                    dir.path(),
+                    "static int __init start(void) { return helper(); }",
+                );
+                let options = KbuildOptions {
+                    jobserver: Some(pool.clone()),
+                    ..KbuildOptions::default()
+                };
+                assert!(cache.kbuild(&kernel, dir.path(), &options).unwrap().ok);
+            });
+        }
+    });
+    drop(pool.acquire().unwrap());
+}
