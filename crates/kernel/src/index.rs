@@ -63,7 +63,7 @@ fn release(cache: &Cache, base: &str, suite: &str) -> Result<Option<Stanza>> {
     let work = cache.work_dir("release")?;
     let path = work.path().join("InRelease");
     save(remote.body, &path, 16 << 20)?;
-    let text = signature::signed_text(&path)?;
+    let text = signature::signed_text(&path, &url)?;
     let stanza = control::stanzas(text.as_bytes(), |_| true)
         .map_err(Error::io(&path))?
         .into_iter()

@@ -7,8 +7,8 @@ use std::process::Command;
 
 const KEYRINGS: &str = "/usr/share/keyrings";
 
-/// Checks a clear-signed `InRelease` file and returns the text that the signature covers.
-pub fn signed_text(in_release: &Path) -> Result<String> {
+/// Checks a clear-signed `InRelease` file, read from `url`, and returns the text that the signature covers.
+pub fn signed_text(in_release: &Path, url: &str) -> Result<String> {
     let gpgv = files::find_program("gpgv").ok_or_else(|| {
         Error::Environment(
             "gpgv is needed to check Debian's signatures: `apt-get install gpgv`".to_owned(),
@@ -29,9 +29,8 @@ pub fn signed_text(in_release: &Path) -> Result<String> {
         .map_err(|e| Error::Environment(format!("gpgv cannot be started: {e}")))?;
     if !is_good(&String::from_utf8_lossy(&output.stdout)) {
         return Err(Error::Environment(format!(
-            "{}: Debian's signature on this index does not verify, so nothing of it is used. A stale or altered mirror, or a keyring that is too \
+            "{url}: Debian's signature on this index does not verify, so nothing of it is used. A stale or altered mirror, or a keyring that is too \
              old (`apt-get install --only-upgrade debian-archive-keyring`). gpgv says:\n{}",
-            in_release.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         )));
     }
