@@ -233,7 +233,7 @@ impl Cache {
     pub fn work_dir(&self, what: &str) -> Result<tempfile::TempDir> {
         let work = self.root.join("work");
         files::make_dir(&work)?;
-        let prefix = format!("{what}-{}-", std::process::id());
+        let prefix = format!("run-{what}-{}-", std::process::id());
         tempfile::Builder::new()
             .prefix(&prefix)
             .tempdir_in(&work)
@@ -411,14 +411,15 @@ fn remove_leftovers(dir: &Path) {
     }
 }
 
-/// Removes working directories (`what-PID-random`) of processes that are gone.
+/// Removes working directories (`run-what-PID-random`) of processes that are gone.
 fn remove_dead_work(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.rsplit('-').nth(1).and_then(|p| p.parse::<u32>().ok());
+        let own = name.starts_with("run-").then_some(&name);
+        let pid = own.and_then(|n| n.rsplit('-').nth(1)?.parse::<u32>().ok());
         if pid.is_some_and(|p| !Path::new("/proc").join(p.to_string()).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }
