@@ -802,6 +802,11 @@ impl LineIndex {
         );
         Self { starts }
     }
+    /// The line of an offset, from 1.
+    pub fn line(&self, offset: usize) -> u32 {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        u32::try_from(line.max(1)).unwrap_or(u32::MAX)
+    }
     /// The place of an offset.
     pub fn loc(&self, file: &Path, offset: usize) -> Loc {
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
