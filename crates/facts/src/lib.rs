@@ -7,7 +7,9 @@ use kspan_kernel::Kernel;
 use std::path::{Path, PathBuf};
 
 mod analyse;
+pub mod btf;
 mod clang;
+mod compare;
 mod extract;
 pub mod flags;
 mod headers;
@@ -19,6 +21,7 @@ pub mod symvers;
 mod types;
 mod words;
 
+pub use compare::{Change, align, compare, compare_signatures, kind};
 pub use headers::Headers;
 pub use open::Facts;
 

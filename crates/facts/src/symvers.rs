@@ -65,3 +65,39 @@ fn is_symbol(name: &str) -> bool {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn lines_of_all_ages() {
+        let text = "0x12345678\ta\tvmlinux\tEXPORT_SYMBOL\t\n0x00000000\tb\tdrivers/x\tEXPORT_SYMBOL_GPL\tNS\n0x1\tc\tm\tEXPORT_UNUSED\n";
+        let all = parse(text).unwrap_or_default();
+        assert_eq!(all.len(), 3);
+        assert_eq!(
+            all.get("a")
+                .map(|one| (one.crc, one.gpl_only, one.namespace.clone())),
+            Some((0x1234_5678, false, None))
+        );
+        assert_eq!(
+            all.get("b")
+                .and_then(|one| one.namespace.clone())
+                .as_deref(),
+            Some("NS")
+        );
+        for bad in [
+            "x",
+            "0xzz\ta\tb\tEXPORT_SYMBOL",
+            "0x1\t\tb\tEXPORT_SYMBOL",
+            "0x1\ta\tb",
+            "0x1\ta\tb\tELSE",
+            "\u{0}",
+        ] {
+            assert!(
+                parse(bad).is_err_and(|words| words.starts_with("line 1:")),
+                "{bad}"
+            );
+        }
+    }
+}
