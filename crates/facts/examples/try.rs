@@ -30,6 +30,13 @@ fn kernel(dir: &str) -> Kernel {
 
 fn log_args(kernel: &Kernel, log: &str) -> Vec<String> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
+    let text = if text.contains(" -nostdinc ") {
+        text
+    } else {
+        std::fs::read_to_string(log.replace("/log", "/.probe.o.cmd"))
+            .unwrap_or_default()
+            .replacen(" := ", "\n", 1)
+    };
     let line = text
         .lines()
         .find(|line| line.contains(" -nostdinc "))
@@ -56,6 +63,42 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kernel = kernel(&word(1));
     let args = log_args(&kernel, &word(2));
     let start = std::time::Instant::now();
+    if word(3) == "index" {
+        let facts =
+            kspan_facts::Facts::open_with(Path::new("/tmp/facts/store"), &kernel, || Ok(args))?;
+        println!("open {:.3} s", start.elapsed().as_secs_f64());
+        for name in words.iter().skip(4) {
+            println!(
+                "{name} in {:?} export {:?}",
+                facts.headers_of(name),
+                facts.export(name)
+            );
+            for def in facts.defs(name) {
+                println!(
+                    "  {} {:?} deps {:?}\n{}\n   {:?}",
+                    def.path,
+                    def.lines,
+                    facts.deps(&def),
+                    def.text,
+                    def.detail
+                );
+            }
+        }
+        println!("lookups {:.3} s", start.elapsed().as_secs_f64());
+        println!(
+            "{} names {} headers, includes of linux/i2c.h {:?}, HZ {:?}",
+            facts.all_names().count(),
+            facts.header_list().count(),
+            facts.includes_of("linux/i2c.h"),
+            facts.config("CONFIG_HZ")
+        );
+        if words.len() == 4 {
+            for line in facts.unanalysed() {
+                println!("BAD {line}");
+            }
+        }
+        return Ok(());
+    }
     let source = PathBuf::from(word(4));
     let root = if words.len() > 5 {
         PathBuf::from(word(5))

@@ -35,7 +35,9 @@ struct Run<'u> {
     real_root: Option<PathBuf>,
     files: HashMap<FileId, FileInfo>,
     tested: HashSet<String>,
-    tested_defs: HashMap<String, String>,
+    tested_defs: HashMap<String, (String, bool)>,
+    /// The driver's own macros: file and the byte range of the body.
+    own_macros: HashMap<String, (PathBuf, usize, usize)>,
     tu: Tu,
     seen: HashSet<Key>,
     decl_start: Option<Loc>,
@@ -69,6 +71,7 @@ pub fn analyse(kernel: &Kernel, source: &Path, args: &[String], driver_root: &Pa
         files: HashMap::new(),
         tested: HashSet::new(),
         tested_defs: HashMap::new(),
+        own_macros: HashMap::new(),
         tu: Tu::default(),
         seen: HashSet::new(),
         decl_start: None,
@@ -180,41 +183,28 @@ impl<'u> Run<'u> {
         }
     }
 
-    /// What the tokens alone say: `CONFIG_X`, and the words that `#if` lines test.
+    /// What the tokens alone say: `CONFIG_X`, the words that `#if` lines test, and the bodies of the driver's macros.
     fn lexical(&mut self) {
         let mut found = Vec::new();
-        let mut tested = HashSet::new();
         for info in self.files.values() {
             let Some(text) = &info.text else { continue };
-            let mut directive = 0;
             let lines = LineIndex::new(text);
-            for token in lex::Lexer::new(text, 0) {
-                match token.kind {
-                    lex::Kind::Hash => directive = 1,
-                    lex::Kind::LineEnd => directive = 0,
-                    lex::Kind::Word => {
-                        let word = lex::slice(text, token);
-                        if directive == 1 {
-                            directive = if matches!(
-                                word,
-                                "if" | "ifdef" | "ifndef" | "elif" | "elifdef" | "elifndef"
-                            ) {
-                                2
-                            } else {
-                                3
-                            };
-                        } else if directive == 2 {
-                            tested.insert(word.to_owned());
-                        }
-                        if word.starts_with("CONFIG_") && word.len() > 7 {
-                            found.push((word.to_owned(), lines.loc(&info.path, token.start)));
-                        }
+            for (word, token, place) in directive_words(text) {
+                match place {
+                    Directive::Test | Directive::Body => {
+                        self.tested.insert(word.to_owned());
                     }
-                    _ => {}
+                    Directive::Define(end) => {
+                        self.own_macros
+                            .insert(word.to_owned(), (info.path.clone(), token.end, end));
+                    }
+                    Directive::None => {}
+                }
+                if word.starts_with("CONFIG_") && word.len() > 7 {
+                    found.push((word.to_owned(), lines.loc(&info.path, token.start)));
                 }
             }
         }
-        self.tested = tested;
         for (name, at) in found {
             self.push(Use {
                 kind: UseKind::Config,
@@ -226,6 +216,64 @@ impl<'u> Run<'u> {
                 via_macro: None,
             });
         }
+    }
+
+    fn text_of(&self, path: &Path) -> &[u8] {
+        let info = self.files.values().find(|info| info.path == path);
+        info.and_then(|info| info.text.as_deref()).unwrap_or(&[])
+    }
+
+    /// Where a name stands in the body of one of the driver's own macros, or of those that it uses.
+    fn in_own_macro(&self, name: &str, within: &str, depth: u32) -> Option<Loc> {
+        let (path, start, end) = self.own_macros.get(within)?;
+        let text = self.text_of(path);
+        let words = || {
+            lex::Lexer::inside(text, *start)
+                .take_while(|token| token.start < *end)
+                .filter(|token| token.kind == lex::Kind::Word)
+        };
+        if let Some(token) = words().find(|token| lex::slice(text, *token) == name) {
+            return Some(LineIndex::new(text).loc(path, token.start));
+        }
+        if depth > 8 {
+            return None;
+        }
+        words().find_map(|token| self.in_own_macro(name, lex::slice(text, token), depth + 1))
+    }
+
+    /// The kernel macros in the body of one of the driver's own.
+    fn kernel_macros_in(&self, within: &str) -> HashSet<String> {
+        let Some((path, start, end)) = self.own_macros.get(within) else {
+            return HashSet::new();
+        };
+        let text = self.text_of(path);
+        lex::Lexer::inside(text, *start)
+            .take_while(|token| token.start < *end)
+            .map(|token| lex::slice(text, token).to_owned())
+            .filter(|word| self.tested_defs.contains_key(word))
+            .collect()
+    }
+
+    /// The place of a use and the kernel macro that made it. What one of the driver's own macros made stands in that
+    /// macro's body.
+    fn origin(&self, place: Place, name: &str) -> Option<(Loc, Option<String>)> {
+        let at = self.loc(place)?;
+        let Some(maker) = self.maker(place, name) else {
+            return Some((at, None));
+        };
+        if !self.own_macros.contains_key(&maker) {
+            return Some((at, Some(maker)));
+        }
+        if let Some(at) = self.in_own_macro(name, &maker, 0) {
+            return Some((at, None));
+        }
+        let inner = self.kernel_macros_in(&maker);
+        let only = if inner.len() == 1 {
+            inner.into_iter().next()
+        } else {
+            None
+        };
+        Some((at, Some(only.unwrap_or(maker))))
     }
 
     fn walk_unit(&mut self) {
@@ -244,7 +292,8 @@ impl<'u> Run<'u> {
         });
         for (name, cursor) in wanted {
             let header = self.header(cursor.file());
-            self.tested_defs.insert(name, header);
+            self.tested_defs
+                .insert(name, (header, cursor.is_function_like()));
         }
         for cursor in top {
             self.top_level(cursor);
@@ -401,12 +450,12 @@ impl<'u> Run<'u> {
             return;
         }
         let name = target.spelling();
-        let place = cursor.at();
-        let Some(at) = self.loc(place) else { return };
         if name.is_empty() || name.starts_with("__builtin_") {
             return;
         }
-        let via_macro = self.maker(place, &name);
+        let Some((at, via_macro)) = self.origin(cursor.at(), &name) else {
+            return;
+        };
         // A local of a macro's or inline's body is no offer of the kernel.
         if kind == UseKind::Variable
             && target
@@ -640,52 +689,45 @@ impl<'u> Run<'u> {
         }
     }
 
+    /// Kernel macros that `#if` lines test or that the driver's own macros expand.
     fn tested_uses(&mut self) {
-        if self.tested_defs.is_empty() {
-            return;
-        }
         let mut found = Vec::new();
         for info in self.files.values() {
             let Some(text) = &info.text else { continue };
             let lines = LineIndex::new(text);
-            let mut directive = 0;
-            for token in lex::Lexer::new(text, 0) {
-                match token.kind {
-                    lex::Kind::Hash => directive = 1,
-                    lex::Kind::LineEnd => directive = 0,
-                    lex::Kind::Word if directive == 1 => {
-                        directive = if lex::slice(text, token).contains("if") {
-                            2
-                        } else {
-                            0
-                        };
-                    }
-                    lex::Kind::Word if directive == 2 => {
-                        let word = lex::slice(text, token);
-                        if let Some(header) = self.tested_defs.get(word) {
-                            found.push((
-                                word.to_owned(),
-                                header.clone(),
-                                lines.loc(&info.path, token.start),
-                            ));
-                        }
-                    }
-                    _ => {}
+            for (word, token, place) in directive_words(text) {
+                let Some((header, function_like)) = self.tested_defs.get(word) else {
+                    continue;
+                };
+                if !matches!(place, Directive::Test | Directive::Body)
+                    || word.starts_with("CONFIG_")
+                    || header.is_empty()
+                {
+                    continue;
                 }
+                let args = if *function_like {
+                    lex::count_arguments(text, token.start)
+                } else {
+                    None
+                };
+                found.push((
+                    word.to_owned(),
+                    args,
+                    header.clone(),
+                    lines.loc(&info.path, token.start),
+                ));
             }
         }
-        for (name, header, at) in found {
-            if !name.starts_with("CONFIG_") && !header.is_empty() {
-                self.push(Use {
-                    kind: UseKind::Macro,
-                    name,
-                    record: None,
-                    args: None,
-                    header,
-                    at,
-                    via_macro: None,
-                });
-            }
+        for (name, args, header, at) in found {
+            self.push(Use {
+                kind: UseKind::Macro,
+                name,
+                record: None,
+                args,
+                header,
+                at,
+                via_macro: None,
+            });
         }
     }
 
@@ -720,6 +762,71 @@ impl<'u> Run<'u> {
             ));
         }
     }
+}
+
+/// What a word is to the directive that it stands in.
+enum Directive {
+    /// Stands in ordinary text, or names the directive.
+    None,
+    /// Tested by `#if` and its relatives.
+    Test,
+    /// The name that `#define` defines, with the end of its body.
+    Define(usize),
+    /// In the parameters or the body of a `#define`.
+    Body,
+}
+
+/// Every word of a text with its part in directives.
+fn directive_words(text: &[u8]) -> Vec<(&str, lex::Token, Directive)> {
+    #[derive(PartialEq)]
+    enum State {
+        Text,
+        Opened,
+        Test,
+        Define,
+        Body,
+        Other,
+    }
+    let mut state = State::Text;
+    let mut out: Vec<(&str, lex::Token, Directive)> = Vec::new();
+    let mut define = None;
+    for token in lex::Lexer::new(text, 0) {
+        match token.kind {
+            lex::Kind::Hash => state = State::Opened,
+            lex::Kind::LineEnd => {
+                if let Some(slot) = define.take().and_then(|at: usize| out.get_mut(at)) {
+                    slot.2 = Directive::Define(token.start);
+                }
+                state = State::Text;
+            }
+            lex::Kind::Word => {
+                let word = lex::slice(text, token);
+                let part = match state {
+                    State::Text | State::Other => Directive::None,
+                    State::Test => Directive::Test,
+                    State::Body => Directive::Body,
+                    State::Define => {
+                        define = Some(out.len());
+                        state = State::Body;
+                        Directive::Define(token.end)
+                    }
+                    State::Opened => {
+                        state = match word {
+                            "if" | "ifdef" | "ifndef" | "elif" | "elifdef" | "elifndef" => {
+                                State::Test
+                            }
+                            "define" => State::Define,
+                            _ => State::Other,
+                        };
+                        Directive::None
+                    }
+                };
+                out.push((word, token, part));
+            }
+            _ => {}
+        }
+    }
+    out
 }
 
 /// A place that expects a function.
@@ -801,6 +908,11 @@ impl LineIndex {
                 .map(|(at, _)| at + 1),
         );
         Self { starts }
+    }
+    /// The line of an offset, from 1.
+    pub fn line(&self, offset: usize) -> u32 {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        u32::try_from(line.max(1)).unwrap_or(u32::MAX)
     }
     /// The place of an offset.
     pub fn loc(&self, file: &Path, offset: usize) -> Loc {

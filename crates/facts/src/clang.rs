@@ -3,13 +3,12 @@
 //! Every wrapper value borrows from the [`Unit`] it came from, so nothing outlives the translation unit. libclang's
 //! functions are looked up at run time; [`Unit::parse`] makes sure that the calling thread has them.
 #![allow(unsafe_code)]
-#![allow(dead_code)] // the index, which comes next, uses the rest
 
 use clang_sys::*;
 use kspan_kernel::Error;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// The library, loaded once for the process; each thread is then told of it.
@@ -229,18 +228,6 @@ impl Unit {
         PathBuf::from(take(unsafe { clang_getFileName(file.0 as CXFile) }))
     }
 
-    /// The handle of a file by name.
-    pub fn file(&self, path: &Path) -> Option<FileId> {
-        let name = c_string(&path.to_string_lossy());
-        // SAFETY: the name is a valid C string for the call.
-        let file = unsafe { clang_getFile(self.unit, name.as_ptr()) };
-        if file.is_null() {
-            None
-        } else {
-            Some(FileId(file as usize))
-        }
-    }
-
     /// Every inclusion: the included file and the file that includes it (`None` for the main file and `-include`).
     pub fn inclusions(&self) -> Vec<(FileId, Option<FileId>, u32)> {
         extern "C" fn visit(
@@ -269,29 +256,6 @@ impl Unit {
         // SAFETY: `out` outlives the call, and the visitor casts it back to its own type.
         unsafe { clang_getInclusions(self.unit, visit, (&raw mut out).cast::<c_void>()) };
         out
-    }
-
-    /// Byte ranges of a file that `#if` left out.
-    pub fn skipped_ranges(&self, file: FileId) -> Vec<(u32, u32)> {
-        // SAFETY: the list is owned by us until disposed of; `count` bounds the reads.
-        unsafe {
-            let list = clang_getSkippedRanges(self.unit, file.0 as CXFile);
-            if list.is_null() {
-                return Vec::new();
-            }
-            let count = (*list).count as usize;
-            let out = (0..count)
-                .map(|number| {
-                    let range = *(*list).ranges.add(number);
-                    (
-                        file_place(clang_getRangeStart(range)).offset,
-                        file_place(clang_getRangeEnd(range)).offset,
-                    )
-                })
-                .collect();
-            clang_disposeSourceRangeList(list);
-            out
-        }
     }
 }
 
@@ -479,11 +443,6 @@ impl<'u> Cursor<'u> {
         // SAFETY: the cursor's unit is alive (borrow).
         unsafe { clang_Cursor_isMacroFunctionLike(self.raw) != 0 }
     }
-    /// A macro of the compiler's own.
-    pub fn is_builtin_macro(self) -> bool {
-        // SAFETY: the cursor's unit is alive (borrow).
-        unsafe { clang_Cursor_isMacroBuiltin(self.raw) != 0 }
-    }
     /// The file an `#include` found.
     pub fn included_file(self) -> Option<FileId> {
         // SAFETY: the cursor's unit is alive (borrow).
@@ -513,11 +472,6 @@ impl<'u> Cursor<'u> {
     pub fn bit_width(self) -> Option<u32> {
         // SAFETY: the cursor's unit is alive (borrow).
         u32::try_from(unsafe { clang_getFieldDeclBitWidth(self.raw) }).ok()
-    }
-    /// A record without a tag whose members belong to the record around it.
-    pub fn is_anonymous_record(self) -> bool {
-        // SAFETY: the cursor's unit is alive (borrow).
-        unsafe { clang_Cursor_isAnonymousRecordDecl(self.raw) != 0 }
     }
 }
 

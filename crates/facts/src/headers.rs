@@ -94,6 +94,12 @@ impl Headers {
         }
         best.to_string_lossy().into_owned()
     }
+    /// Does a file belong to the kernel?
+    #[must_use]
+    pub fn is_kernel(&self, path: &Path) -> bool {
+        self.roots.iter().any(|root| path.starts_with(root))
+            && path.extension().is_some_and(|end| end != "c")
+    }
     /// How a driver includes a file: the shortest spelling that finds it and nothing else.
     #[must_use]
     pub fn spelling(&self, path: &Path) -> String {

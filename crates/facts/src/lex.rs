@@ -56,6 +56,14 @@ impl<'t> Lexer<'t> {
             directive: false,
         }
     }
+    /// Starts in the middle of a line, where a `#` is no directive.
+    #[must_use]
+    pub fn inside(text: &'t [u8], at: usize) -> Self {
+        Self {
+            line_start: false,
+            ..Self::new(text, at)
+        }
+    }
     fn byte(&self, at: usize) -> u8 {
         self.text.get(at).copied().unwrap_or(0)
     }

@@ -3,17 +3,27 @@
 //! Never: compares versions, edits text, prints. Only this room knows libclang.
 //! Its main functions are [`Facts::open`] and [`analyse`].
 
-use kspan_kernel::{Cache, Kernel};
+use kspan_kernel::Kernel;
 use std::path::{Path, PathBuf};
 
 mod analyse;
+pub mod btf;
 mod clang;
+mod compare;
+mod extract;
 pub mod flags;
 mod headers;
+pub mod index;
 pub mod lex;
+mod open;
+mod store;
+pub mod symvers;
 mod types;
+mod words;
 
+pub use compare::{Change, align, compare, compare_signatures, kind};
 pub use headers::Headers;
+pub use open::Facts;
 
 /// The result type of this room.
 pub type Result<T> = std::result::Result<T, kspan_kernel::Error>;
@@ -50,7 +60,7 @@ pub struct Signature {
 /// A member of a structure or union; members of anonymous inner records are listed too, flattened.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Field {
-    /// Its name.
+    /// Its name; a member of an untagged record that is itself a named member is `outer.inner`.
     pub name: String,
     /// Its type.
     pub ty: Ty,
@@ -127,7 +137,8 @@ pub struct Def {
     /// First and last line, from 1.
     pub lines: (u32, u32),
     /// The text from the declaration's first token to its `;` or `}` (for a macro from `#define`, continuations
-    /// included). For something made by a macro (`DEFINE_GUARD(...)`) the whole invocation.
+    /// included). For something made by a macro (`DEFINE_GUARD(...)`) the whole invocation; for a constant the whole
+    /// enumeration.
     pub text: String,
     /// Kind and what belongs to it.
     pub detail: Detail,
@@ -144,66 +155,6 @@ pub struct Export {
     pub namespace: Option<String>,
     /// `vmlinux` or the module's path.
     pub module: String,
-}
-
-/// All facts of one kernel, opened from the store.
-pub struct Facts {
-    _private: (),
-}
-
-impl Facts {
-    /// Opens the facts of a kernel, reading the kernel first if the store lacks them (seconds).
-    ///
-    /// # Errors
-    /// libclang is missing, headers are half-unpacked, or Module.symvers is garbage.
-    pub fn open(_cache: &Cache, _kernel: &Kernel) -> Result<Self> {
-        todo!()
-    }
-    /// Every definition of a name: ordinary identifiers, macros and tags alike.
-    #[must_use]
-    pub fn defs(&self, _name: &str) -> Vec<Def> {
-        todo!()
-    }
-    /// Cheap test for [`Facts::defs`] being non-empty.
-    #[must_use]
-    pub fn has(&self, _name: &str) -> bool {
-        todo!()
-    }
-    /// Can a driver write `#include <header>`?
-    #[must_use]
-    pub fn header_exists(&self, _header: &str) -> bool {
-        todo!()
-    }
-    /// The file behind `#include <header>`.
-    #[must_use]
-    pub fn header_path(&self, _header: &str) -> Option<PathBuf> {
-        todo!()
-    }
-    /// Names defined by a header itself (not by what it includes).
-    #[must_use]
-    pub fn names_in_header(&self, _header: &str) -> Vec<String> {
-        todo!()
-    }
-    /// TEMP
-    #[must_use]
-    pub fn includes_of(&self, _header: &str) -> Vec<String> {
-        todo!()
-    }
-    /// The export of a symbol.
-    #[must_use]
-    pub fn export(&self, _symbol: &str) -> Option<Export> {
-        todo!()
-    }
-    /// The value of a configuration symbol (`CONFIG_X` → `y`, `m`, `"text"`, `0x10`); `None` when off.
-    #[must_use]
-    pub fn config(&self, _symbol: &str) -> Option<String> {
-        todo!()
-    }
-    /// Headers and functions that could not be analysed, each with the reason.
-    #[must_use]
-    pub fn unanalysed(&self) -> Vec<String> {
-        todo!()
-    }
 }
 
 /// A place in a file of the driver.

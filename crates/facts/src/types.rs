@@ -102,21 +102,26 @@ pub fn is_callback(of: Type<'_>) -> bool {
 
 /// Names of the parameters written at a declaration (of a function, or of a pointer to one).
 pub fn parameter_names(decl: Cursor<'_>) -> Vec<String> {
-    if let Some(arguments) = decl.arguments() {
-        return arguments.into_iter().map(Cursor::spelling).collect();
+    let mut now = decl;
+    for _ in 0..8 {
+        if let Some(arguments) = now.arguments() {
+            return arguments.into_iter().map(Cursor::spelling).collect();
+        }
+        let here = now.children_where(|child| child.kind() == CXCursor_ParmDecl);
+        if !here.is_empty() {
+            return here.into_iter().map(Cursor::spelling).collect();
+        }
+        let written = if now.kind() == CXCursor_TypedefDecl {
+            now.typedef_target()
+        } else {
+            now.ty()
+        };
+        match typedef_of(written) {
+            Some(inner) => now = inner,
+            None => break,
+        }
     }
-    let here: Vec<String> = decl
-        .children()
-        .into_iter()
-        .filter(|child| child.kind() == CXCursor_ParmDecl)
-        .map(Cursor::spelling)
-        .collect();
-    if !here.is_empty() {
-        return here;
-    }
-    typedef_of(decl.ty())
-        .map(|inner| parameter_names(inner))
-        .unwrap_or_default()
+    Vec::new()
 }
 
 /// The typedef that a type, or what it points to, is written with.

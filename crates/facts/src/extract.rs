@@ -1,0 +1,641 @@
+//! From one umbrella translation unit to definitions with their exact source text.
+#![allow(non_upper_case_globals)] // libclang's names
+
+use crate::analyse::LineIndex;
+use crate::clang::{Cursor, FileId, ParseOptions, Type, Unit};
+use crate::headers::{Headers, normalise};
+use crate::lex::{self, Kind, Lexer};
+use crate::{Def, Detail, Field, Result, types};
+use clang_sys::*;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A definition before it is merged with those of other umbrellas.
+#[derive(Debug)]
+pub struct Raw {
+    /// Its file.
+    pub file: PathBuf,
+    /// Where it starts.
+    pub offset: u32,
+    /// Only `struct x;`.
+    pub forward: bool,
+    /// The definition.
+    pub def: Def,
+}
+
+/// What a translation unit gave.
+#[derive(Default)]
+pub struct Found {
+    /// Definitions in wanted files.
+    pub raw: Vec<Raw>,
+    /// Include directives of wanted files, as spelled.
+    pub includes: HashMap<PathBuf, Vec<String>>,
+    /// Errors, by file.
+    pub errors: Vec<(PathBuf, String)>,
+}
+
+/// A header being read.
+struct Source {
+    path: PathBuf,
+    header: String,
+    relative: String,
+    text: Vec<u8>,
+    lines: LineIndex,
+    /// Where top-level declarations begin, as far as brackets and semicolons tell.
+    bounds: Vec<usize>,
+    undefs: Vec<(String, u32)>,
+}
+
+struct Reader<'u> {
+    unit: &'u Unit,
+    headers: &'u Headers,
+    wanted: &'u dyn Fn(&Path) -> bool,
+    base: PathBuf,
+    files: HashMap<FileId, Option<Rc<Source>>>,
+    found: Found,
+}
+
+/// Reads a text (given in memory under a name) and takes the definitions of those files that `wanted` names.
+pub fn extract(
+    headers: &Headers,
+    name: &str,
+    text: &str,
+    args: &[String],
+    wanted: &dyn Fn(&Path) -> bool,
+) -> Result<Found> {
+    let unsaved = [(name.to_owned(), text.to_owned())];
+    let unit = Unit::parse(name, args, &unsaved, ParseOptions { skip_bodies: true })?;
+    let base = Path::new(name)
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .to_path_buf();
+    let mut reader = Reader {
+        unit: &unit,
+        headers,
+        wanted,
+        base,
+        files: HashMap::new(),
+        found: Found::default(),
+    };
+    let list = unit.root().children_where(|cursor| reader.wants(cursor));
+    for cursor in list {
+        reader.take(cursor);
+    }
+    reader.complaints();
+    Ok(reader.found)
+}
+
+/// Offsets after each `;` or `}` outside brackets and after each directive.
+fn bounds(text: &[u8]) -> Vec<usize> {
+    let mut out = vec![0];
+    let mut depth = 0u32;
+    let mut directive = false;
+    for token in Lexer::new(text, 0) {
+        match token.kind {
+            Kind::Hash => directive = true,
+            Kind::LineEnd => {
+                directive = false;
+                out.push(token.end);
+            }
+            _ if directive => {}
+            Kind::Punct(b'{' | b'(' | b'[') => depth += 1,
+            Kind::Punct(b'}' | b')' | b']') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && token.kind == Kind::Punct(b'}') {
+                    out.push(token.end);
+                }
+            }
+            Kind::Punct(b';') => out.push(token.end),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// `#undef` directives with their offsets.
+fn undefs(text: &[u8]) -> Vec<(String, u32)> {
+    let mut out = Vec::new();
+    let mut tokens = Lexer::new(text, 0);
+    while let Some(token) = tokens.next() {
+        if token.kind != Kind::Hash {
+            continue;
+        }
+        if tokens
+            .next()
+            .is_some_and(|word| lex::slice(text, word) == "undef")
+            && let Some(name) = tokens.next()
+        {
+            out.push((
+                lex::slice(text, name).to_owned(),
+                u32::try_from(name.start).unwrap_or(u32::MAX),
+            ));
+        }
+    }
+    out
+}
+
+/// The end of a bracketed list that follows a word at an offset, and of a `;` after it.
+fn invocation_end(text: &[u8], start: usize) -> usize {
+    let word_end = start + lex::word_at(text, start).len();
+    let mut end = word_end;
+    let mut depth = 0u32;
+    for token in Lexer::inside(text, word_end) {
+        match token.kind {
+            Kind::Punct(b'(') => depth += 1,
+            Kind::Punct(b')') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    end = token.end;
+                }
+            }
+            Kind::Punct(b';') if depth == 0 => return token.end,
+            _ if depth == 0 => return end,
+            _ => {}
+        }
+    }
+    end
+}
+
+/// The end of a function whose declarator ends at `from`: its body's `}` or its `;`.
+fn function_end(text: &[u8], from: usize) -> usize {
+    let mut depth = 0u32;
+    for token in Lexer::inside(text, from) {
+        match token.kind {
+            Kind::Punct(b'(' | b'{' | b'[') => depth += 1,
+            Kind::Punct(b')' | b'}' | b']') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && token.kind == Kind::Punct(b'}') {
+                    return token.end;
+                }
+            }
+            Kind::Punct(b';') if depth == 0 => return token.end,
+            _ => {}
+        }
+    }
+    from
+}
+
+/// After a macro's invocation: the end of the `{…}` that may follow it, and of its `;`.
+fn body_end(text: &[u8], from: usize) -> usize {
+    let mut depth = 0u32;
+    for token in Lexer::inside(text, from) {
+        match token.kind {
+            Kind::Punct(b'{') => depth += 1,
+            Kind::Punct(b'}') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return semicolon_after(text, token.end);
+                }
+            }
+            _ if depth == 0 => return from,
+            _ => {}
+        }
+    }
+    from
+}
+
+/// The end of the `;` that closes a declaration whose syntax ends at `from`.
+fn semicolon_after(text: &[u8], from: usize) -> usize {
+    let mut depth = 0u32;
+    for token in Lexer::inside(text, from) {
+        match token.kind {
+            Kind::Punct(b'(' | b'{' | b'[') => depth += 1,
+            Kind::Punct(b')' | b'}' | b']') if depth == 0 => return from,
+            Kind::Punct(b')' | b'}' | b']') => depth -= 1,
+            Kind::Punct(b';') if depth == 0 => return token.end,
+            _ => {}
+        }
+    }
+    from
+}
+
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Blanks folded, comments and continuations gone.
+fn fold(text: &[u8]) -> String {
+    let mut out = String::new();
+    let mut last_end = 0;
+    for token in Lexer::inside(text, 0) {
+        if !out.is_empty() && token.start > last_end {
+            out.push(' ');
+        }
+        out.push_str(&String::from_utf8_lossy(
+            text.get(token.start..token.end).unwrap_or(&[]),
+        ));
+        last_end = token.end;
+    }
+    out
+}
+
+impl Source {
+    fn read(path: PathBuf, headers: &Headers) -> Self {
+        let text = std::fs::read(&path).unwrap_or_default();
+        Self {
+            header: headers.spelling(&path),
+            relative: headers.relative(&path),
+            lines: LineIndex::new(&text),
+            bounds: bounds(&text),
+            undefs: undefs(&text),
+            text,
+            path,
+        }
+    }
+    fn slice(&self, range: (usize, usize)) -> String {
+        String::from_utf8_lossy(self.text.get(range.0..range.1).unwrap_or(&[])).into_owned()
+    }
+    /// Moves a start back over attributes that libclang leaves out.
+    fn start(&self, start: usize) -> usize {
+        let number = self.bounds.partition_point(|bound| *bound <= start);
+        let Some(bound) = number
+            .checked_sub(1)
+            .and_then(|number| self.bounds.get(number))
+            .copied()
+        else {
+            return start;
+        };
+        let mut begin = None;
+        let mut depth = 0u32;
+        for token in Lexer::inside(&self.text, bound) {
+            if token.start >= start {
+                break;
+            }
+            match token.kind {
+                Kind::Punct(b'(') => depth += 1,
+                Kind::Punct(b')') => depth = depth.saturating_sub(1),
+                Kind::Word if depth == 0 => {
+                    let word = lex::slice(&self.text, token);
+                    if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                        return start;
+                    }
+                    begin.get_or_insert(token.start);
+                }
+                _ if depth > 0 => {}
+                _ => return start,
+            }
+        }
+        begin.unwrap_or(start)
+    }
+    fn undefined_after(&self, name: &str, offset: u32) -> bool {
+        self.undefs
+            .iter()
+            .any(|(one, at)| one == name && *at > offset)
+    }
+    fn def(&self, name: String, range: (usize, usize), detail: Detail) -> Def {
+        let first = self.lines.line(range.0);
+        let last = self.lines.line(range.1.saturating_sub(1).max(range.0));
+        Def {
+            name,
+            header: self.header.clone(),
+            path: self.relative.clone(),
+            lines: (first, last),
+            text: self.slice(range),
+            detail,
+        }
+    }
+}
+
+impl<'u> Reader<'u> {
+    fn source(&mut self, id: FileId) -> Option<Rc<Source>> {
+        if let Some(known) = self.files.get(&id) {
+            return known.clone();
+        }
+        let path = normalise(&self.base, &self.unit.file_name(id));
+        let made = (self.wanted)(&path).then(|| Rc::new(Source::read(path, self.headers)));
+        self.files.insert(id, made.clone());
+        made
+    }
+
+    fn wants(&mut self, cursor: Cursor<'u>) -> bool {
+        cursor.kind() != CXCursor_MacroExpansion
+            && cursor
+                .file()
+                .is_some_and(|file| self.source(file).is_some())
+    }
+
+    fn take(&mut self, cursor: Cursor<'u>) {
+        let Some(source) = cursor.file().and_then(|file| self.source(file)) else {
+            return;
+        };
+        match cursor.kind() {
+            CXCursor_MacroDefinition => self.take_macro(cursor, &source),
+            CXCursor_InclusionDirective => {
+                self.found
+                    .includes
+                    .entry(source.path.clone())
+                    .or_default()
+                    .push(cursor.spelling());
+            }
+            CXCursor_FunctionDecl => self.take_function(cursor, &source),
+            CXCursor_VarDecl => {
+                let detail = Detail::Variable {
+                    ty: types::ty(cursor.ty()),
+                };
+                self.push(cursor, &source, cursor.spelling(), detail);
+            }
+            CXCursor_TypedefDecl => {
+                let detail = Detail::Typedef {
+                    ty: types::ty(cursor.typedef_target()),
+                };
+                self.push(cursor, &source, cursor.spelling(), detail);
+            }
+            CXCursor_StructDecl | CXCursor_UnionDecl => self.take_record(cursor, &source, 0),
+            CXCursor_EnumDecl => self.take_enum(cursor, &source),
+            _ => {}
+        }
+    }
+
+    /// The byte range of a declaration's text.
+    fn range(&self, cursor: Cursor<'u>, source: &Source) -> (usize, usize) {
+        let (start, end) = cursor.expanded_extent();
+        let (start, end) = (start.offset as usize, end.offset as usize);
+        let at = cursor.expanded_at().offset as usize;
+        let name = cursor.spelling();
+        let made_by_macro = !name.is_empty()
+            && cursor.kind() != CXCursor_MacroDefinition
+            && lex::word_at(&source.text, cursor.at().offset as usize) != name
+            || at == start
+                && source
+                    .text
+                    .get(start..)
+                    .is_some_and(|_| cursor.at().offset as usize != at);
+        if made_by_macro
+            && !lex::word_at(&source.text, start).is_empty()
+            && is_invocation(&source.text, start)
+        {
+            let from = source.start(start);
+            return (
+                from.min(start),
+                body_end(&source.text, invocation_end(&source.text, start)),
+            );
+        }
+        let start = source.start(start);
+        let whole = source.text.get(end.wrapping_sub(1)) == Some(&b'}');
+        let end = match cursor.kind() {
+            CXCursor_FunctionDecl if whole => end,
+            CXCursor_FunctionDecl => function_end(&source.text, end),
+            _ => semicolon_after(&source.text, end),
+        };
+        (start, end)
+    }
+
+    fn push(&mut self, cursor: Cursor<'u>, source: &Source, name: String, detail: Detail) {
+        let range = self.range(cursor, source);
+        self.push_range(source, name, range, detail, false);
+    }
+
+    fn push_range(
+        &mut self,
+        source: &Source,
+        name: String,
+        range: (usize, usize),
+        detail: Detail,
+        forward: bool,
+    ) {
+        if name.is_empty() {
+            return;
+        }
+        let def = source.def(name, range, detail);
+        self.found.raw.push(Raw {
+            file: source.path.clone(),
+            offset: small(range.0),
+            forward,
+            def,
+        });
+    }
+
+    fn take_macro(&mut self, cursor: Cursor<'u>, source: &Source) {
+        let (start, end) = cursor.extent();
+        let name = cursor.spelling();
+        let (start, end) = (start.offset as usize, end.offset as usize);
+        if name.starts_with("KBUILD_") || source.undefined_after(&name, small(start)) {
+            return;
+        }
+        let line = source
+            .text
+            .get(..start)
+            .and_then(|before| before.iter().rposition(|byte| *byte == b'#'))
+            .unwrap_or(start);
+        let detail = macro_detail(&source.slice((line, end)));
+        let Detail::Macro { params, body } = &detail else {
+            return;
+        };
+        if body.is_empty() && params.is_none() && is_guard(&name) {
+            return;
+        }
+        self.push_range(source, name, (line, end), detail, false);
+    }
+
+    fn take_function(&mut self, cursor: Cursor<'u>, source: &Source) {
+        let Some(sig) = types::signature_of(cursor) else {
+            return;
+        };
+        let range = self.range(cursor, source);
+        let text_end = source.text.get(range.1.wrapping_sub(1)).copied();
+        let body = cursor.is_definition() || text_end == Some(b'}');
+        let detail = Detail::Function {
+            sig,
+            body,
+            is_static: cursor.is_static(),
+        };
+        self.push_range(source, cursor.spelling(), range, detail, false);
+    }
+
+    fn take_record(&mut self, cursor: Cursor<'u>, source: &Source, depth: u32) {
+        let is_union = cursor.kind() == CXCursor_UnionDecl;
+        let name = types::tag_name(cursor);
+        if !cursor.is_definition() {
+            let range = self.range(cursor, source);
+            let text = source.slice(range);
+            if text.split_whitespace().count() == 2 {
+                let detail = Detail::Record {
+                    is_union,
+                    size: None,
+                    fields: Vec::new(),
+                };
+                self.push_range(source, name, range, detail, true);
+            }
+            return;
+        }
+        if !name.is_empty() {
+            let ty = cursor.ty();
+            let mut fields = Vec::new();
+            flatten(ty, Some(0), "", 0, &mut fields);
+            let mut range = self.range(cursor, source);
+            if depth > 0 {
+                let (start, end) = cursor.expanded_extent();
+                range = (start.offset as usize, end.offset as usize);
+            }
+            self.push_range(
+                source,
+                name,
+                range,
+                Detail::Record {
+                    is_union,
+                    size: ty.size(),
+                    fields,
+                },
+                false,
+            );
+        }
+        if depth < 8 {
+            self.take_nested(cursor, source, depth);
+        }
+    }
+
+    /// Tags declared inside a record are visible outside of it.
+    fn take_nested(&mut self, cursor: Cursor<'u>, source: &Source, depth: u32) {
+        for child in cursor.children() {
+            match child.kind() {
+                CXCursor_StructDecl | CXCursor_UnionDecl if child.is_definition() => {
+                    self.take_record(child, source, depth + 1)
+                }
+                CXCursor_EnumDecl => self.take_enum(child, source),
+                _ => {}
+            }
+        }
+    }
+
+    fn take_enum(&mut self, cursor: Cursor<'u>, source: &Source) {
+        if !cursor.is_definition() {
+            return;
+        }
+        let name = types::tag_name(cursor);
+        let range = self.range(cursor, source);
+        let mut constants = Vec::new();
+        for child in cursor.children() {
+            if child.kind() != CXCursor_EnumConstantDecl {
+                continue;
+            }
+            let (constant, value) = (child.spelling(), child.enum_value());
+            constants.push((constant.clone(), value));
+            let mut def = source.def(
+                constant,
+                range,
+                Detail::EnumConst {
+                    value,
+                    parent: name.clone(),
+                },
+            );
+            let at = child.at();
+            def.lines = (at.line, at.line);
+            self.found.raw.push(Raw {
+                file: source.path.clone(),
+                offset: at.offset,
+                forward: false,
+                def,
+            });
+        }
+        self.push_range(source, name, range, Detail::Enum { constants }, false);
+    }
+
+    fn complaints(&mut self) {
+        for one in self.unit.diagnostics() {
+            if one.severity < CXDiagnostic_Error {
+                continue;
+            }
+            let Some(file) = one.at.file else { continue };
+            let path = normalise(&self.base, &self.unit.file_name(file));
+            self.found
+                .errors
+                .push((path, format!("line {}: {}", one.at.line, one.text)));
+        }
+    }
+}
+
+fn is_invocation(text: &[u8], start: usize) -> bool {
+    let after = start + lex::word_at(text, start).len();
+    Lexer::inside(text, after)
+        .next()
+        .is_some_and(|token| token.kind == Kind::Punct(b'('))
+}
+
+/// A macro that only keeps a header from being read twice.
+fn is_guard(name: &str) -> bool {
+    name.contains("_H") && (name.ends_with("_H") || name.ends_with("_H_") || name.ends_with("_H__"))
+        || name.starts_with("__HAVE_ARCH") && name.ends_with("_H")
+}
+
+/// A macro's parameters and body, from its text (`#define NAME…`).
+pub fn macro_detail(text: &str) -> Detail {
+    let bytes = text.as_bytes();
+    let name = Lexer::new(bytes, 0)
+        .filter(|token| token.kind == Kind::Word)
+        .nth(1);
+    let after = name.map_or(bytes.len(), |token| token.end);
+    let (params, body_at) = if bytes.get(after) == Some(&b'(') {
+        macro_params(bytes, after)
+    } else {
+        (None, after)
+    };
+    Detail::Macro {
+        params,
+        body: fold(bytes.get(body_at..).unwrap_or(&[])),
+    }
+}
+
+/// Parameters of a function-like macro whose `(` stands at an offset, and where its body starts.
+fn macro_params(text: &[u8], open: usize) -> (Option<Vec<String>>, usize) {
+    let mut params: Vec<String> = Vec::new();
+    let mut now = String::new();
+    for token in Lexer::inside(text, open + 1) {
+        match token.kind {
+            Kind::Punct(b')') => {
+                if !now.is_empty() {
+                    params.push(now);
+                }
+                return (Some(params), token.end);
+            }
+            Kind::Punct(b',') => params.push(std::mem::take(&mut now)),
+            Kind::Punct(b'.') => now.push('.'),
+            _ => now.push_str(lex::slice(text, token)),
+        }
+    }
+    (Some(params), text.len())
+}
+
+/// Lists a record's members; those of records without a name stand beside the others, those of an untagged record that
+/// is itself a named member are listed as `member.inner`.
+fn flatten(record: Type<'_>, base: Option<u64>, prefix: &str, depth: u32, out: &mut Vec<Field>) {
+    for field in record.fields() {
+        let name = field.spelling();
+        let ty = field.ty();
+        let offset = base
+            .zip(field.field_offset())
+            .map(|(base, offset)| base + offset);
+        let inner = untagged(ty);
+        if name.is_empty() || name.starts_with('(') {
+            if let Some(inner) = inner.filter(|_| depth < 12) {
+                flatten(inner, offset, prefix, depth + 1, out);
+            }
+            continue;
+        }
+        let full = format!("{prefix}{name}");
+        let callback = types::is_callback(ty)
+            .then(|| types::signature_of(field))
+            .flatten();
+        let nested = inner.filter(|_| depth < 12);
+        out.push(Field {
+            name: full.clone(),
+            ty: types::ty(ty),
+            offset_bits: offset,
+            bit_width: field.bit_width(),
+            callback,
+        });
+        if let Some(nested) = nested {
+            flatten(nested, offset, &format!("{full}."), depth + 1, out);
+        }
+    }
+}
+
+/// The record behind a type, when it has neither tag nor typedef.
+fn untagged(ty: Type<'_>) -> Option<Type<'_>> {
+    let canonical = ty.canonical();
+    if canonical.kind() != CXType_Record {
+        return None;
+    }
+    let decl = canonical.declaration()?;
+    types::tag_name(decl).is_empty().then_some(canonical)
+}

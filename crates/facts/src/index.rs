@@ -1,0 +1,316 @@
+//! Reads all headers of one kernel into definitions.
+//!
+//! Headers are read in a few umbrella translation units; each header belongs to exactly one of them. A header that
+//! does not go together with the others is read again in smaller company; what still fails is named.
+
+use crate::extract::{self, Raw};
+use crate::headers::Headers;
+use crate::{Def, Detail, Result, flags};
+use kspan_kernel::Kernel;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// How many headers an umbrella holds at most.
+const BATCH: usize = 900;
+
+/// All that reading a kernel's headers yields.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Sorted by name; the one to prefer first.
+    pub defs: Vec<Def>,
+    /// Each header's spelling and file.
+    pub headers: Vec<(String, PathBuf)>,
+    /// Direct includes of each header, by spelling.
+    pub includes: BTreeMap<String, Vec<String>>,
+    /// What could not be analysed, with the reason.
+    pub unanalysed: Vec<String>,
+}
+
+/// A header by its spelling and its file.
+type Header = (String, PathBuf);
+
+/// Files that stand for another compiler or the build itself, and those that turn event macros into code (they read
+/// other headers again with other macros): a module never includes them by itself.
+fn never_included(spelling: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "linux/compiler-clang.h",
+        "linux/compiler-intel.h",
+        "linux/compiler-gcc.h",
+        "linux/compiler-version.h",
+        "acpi/platform/acmsvcex.h",
+        "linux/hidden.h",
+    ];
+    NAMES.contains(&spelling)
+        || [
+            "acpi/platform/",
+            "asm-generic/",
+            "generated/rust",
+            "config/",
+            "linux/unaligned/",
+            "asm/syscalls_",
+            "trace/",
+            "math-emu/",
+        ]
+        .iter()
+        .any(|start| spelling.starts_with(start))
+}
+
+/// All headers a module can include.
+fn list(headers: &Headers) -> Vec<Header> {
+    let mut out: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for dir in headers.dirs() {
+        for entry in walkdir::WalkDir::new(dir)
+            .follow_links(true)
+            .into_iter()
+            .flatten()
+        {
+            let path = entry.path();
+            if entry.file_type().is_file() && path.extension().is_some_and(|end| end == "h") {
+                let spelling = headers.spelling(path);
+                if headers.find(&spelling).as_deref() == Some(path) {
+                    out.insert(spelling, path.to_path_buf());
+                }
+            }
+        }
+    }
+    out.into_iter().collect()
+}
+
+/// Which company a header keeps: those that only define constants come last, in umbrellas of their own.
+fn company(spelling: &str) -> &'static str {
+    let starts = |names: &[&str]| names.iter().any(|name| spelling.starts_with(name));
+    if starts(&["dt-bindings/"]) {
+        "dt-bindings"
+    } else if starts(&["uapi/", "mtd/", "rdma/"]) {
+        "uapi"
+    } else if starts(&["linux/", "asm/", "generated/", "vdso/"]) {
+        "linux"
+    } else {
+        "others"
+    }
+}
+
+fn batches(headers: &[Header]) -> Vec<Vec<Header>> {
+    let mut groups: BTreeMap<&str, Vec<Header>> = BTreeMap::new();
+    for header in headers
+        .iter()
+        .filter(|(spelling, _)| !never_included(spelling))
+    {
+        groups
+            .entry(company(&header.0))
+            .or_default()
+            .push(header.clone());
+    }
+    let mut out = Vec::new();
+    for group in groups.into_values() {
+        let parts = group.len().div_ceil(BATCH).max(1);
+        out.extend(
+            group
+                .chunks(group.len().div_ceil(parts))
+                .map(<[Header]>::to_vec),
+        );
+    }
+    out
+}
+
+/// Reads a kernel's headers.
+///
+/// # Errors
+/// libclang cannot be loaded, or there are no headers.
+pub fn build(kernel: &Kernel, args: &[String]) -> Result<Index> {
+    crate::clang::ensure_loaded()?;
+    let headers = Headers::new(kernel);
+    let all = list(&headers);
+    if !all.iter().any(|(spelling, _)| spelling == "linux/module.h") {
+        return Err(kspan_kernel::Error::Input(format!(
+            "{}: no include/linux/module.h here or in {}: the header package is missing or half-unpacked. Fetch the kernel again",
+            kernel.source_dir.display(),
+            kernel.build_dir.display()
+        )));
+    }
+    let clang_args = flags::for_clang(kernel, args, &kernel.build_dir);
+    let owned: HashSet<PathBuf> = all
+        .iter()
+        .filter(|(spelling, _)| !never_included(spelling))
+        .map(|(_, path)| path.clone())
+        .collect();
+    let reader = Reader {
+        headers: &headers,
+        args: &clang_args,
+        build_dir: &kernel.build_dir,
+        owned: &owned,
+    };
+    let first: Vec<Batch> = batches(&all)
+        .par_iter()
+        .map(|batch| reader.read(batch))
+        .collect::<Result<_>>()?;
+    let again: BTreeSet<Header> = first
+        .iter()
+        .flat_map(|batch| batch.failed.keys().cloned())
+        .collect();
+    let again: Vec<Header> = again.into_iter().collect();
+    let parts: Vec<&[Header]> = again.chunks(again.len().div_ceil(4).max(1)).collect();
+    let second: Vec<Batch> = parts
+        .par_iter()
+        .map(|part| reader.read(part))
+        .collect::<Result<_>>()?;
+    Ok(merge(all, first, second))
+}
+
+struct Reader<'a> {
+    headers: &'a Headers,
+    args: &'a [String],
+    build_dir: &'a Path,
+    /// Files that belong to some umbrella as headers of their own.
+    owned: &'a HashSet<PathBuf>,
+}
+
+/// What one umbrella gave.
+struct Batch {
+    raw: Vec<Raw>,
+    includes: HashMap<PathBuf, Vec<String>>,
+    /// Headers with errors of their own, with the first words.
+    failed: BTreeMap<Header, String>,
+}
+
+impl Reader<'_> {
+    fn read(&self, batch: &[Header]) -> Result<Batch> {
+        let name = self
+            .build_dir
+            .join("kspan-umbrella.c")
+            .to_string_lossy()
+            .into_owned();
+        let mut text = String::from("#include <linux/module.h>\n");
+        for (spelling, _) in batch {
+            text.push_str(&format!("#include <{spelling}>\n"));
+        }
+        let mine: HashSet<&Path> = batch.iter().map(|(_, path)| path.as_path()).collect();
+        let wanted = |path: &Path| {
+            mine.contains(path) || (!self.owned.contains(path) && self.headers.is_kernel(path))
+        };
+        let found = extract::extract(self.headers, &name, &text, self.args, &wanted)?;
+        let mut failed = BTreeMap::new();
+        for (path, words) in found.errors {
+            if let Some(header) = batch.iter().find(|(_, own)| *own == path) {
+                failed.entry(header.clone()).or_insert(words);
+            }
+        }
+        Ok(Batch {
+            raw: found.raw,
+            includes: found.includes,
+            failed,
+        })
+    }
+}
+
+/// Puts umbrellas together: a file's definitions come from the retry if that went better, else from the first.
+fn merge(all: Vec<Header>, first: Vec<Batch>, second: Vec<Batch>) -> Index {
+    let still: BTreeMap<&Header, &String> = second.iter().flat_map(|batch| &batch.failed).collect();
+    let better: HashSet<PathBuf> = first
+        .iter()
+        .flat_map(|batch| batch.failed.keys())
+        .filter(|header| !still.contains_key(header))
+        .map(|(_, path)| path.clone())
+        .collect();
+    let mut unanalysed: Vec<String> = vec!["trace/: headers of trace events are not read; the functions that their macros make are unknown".to_owned()];
+    unanalysed.extend(
+        still
+            .iter()
+            .map(|(header, words)| format!("{}: {words}", header.0)),
+    );
+    let mut by_file: HashMap<PathBuf, Vec<Raw>> = HashMap::new();
+    let mut includes: HashMap<PathBuf, Vec<String>> = HashMap::new();
+    for (batch, retry) in second
+        .into_iter()
+        .map(|batch| (batch, true))
+        .chain(first.into_iter().map(|batch| (batch, false)))
+    {
+        let mut here: HashMap<PathBuf, Vec<Raw>> = HashMap::new();
+        for raw in batch.raw {
+            here.entry(raw.file.clone()).or_default().push(raw);
+        }
+        for (path, raws) in here {
+            if retry && !better.contains(&path) {
+                continue;
+            }
+            by_file.entry(path).or_insert(raws);
+        }
+        for (path, list) in batch.includes {
+            includes.entry(path).or_insert(list);
+        }
+    }
+    let spelled: HashMap<&Path, &str> = all
+        .iter()
+        .map(|(spelling, path)| (path.as_path(), spelling.as_str()))
+        .collect();
+    let includes = includes
+        .into_iter()
+        .filter_map(|(path, list)| Some(((*spelled.get(path.as_path())?).to_owned(), list)))
+        .collect();
+    let defs = tidy(by_file.into_values().flatten().collect());
+    Index {
+        defs,
+        headers: all,
+        includes,
+        unanalysed,
+    }
+}
+
+fn kind_rank(detail: &Detail) -> u8 {
+    match detail {
+        Detail::Function { body: true, .. } => 0,
+        Detail::Function { .. } => 1,
+        Detail::Record { .. } => 2,
+        Detail::Enum { .. } => 3,
+        Detail::Typedef { .. } => 4,
+        Detail::Variable { .. } => 5,
+        Detail::EnumConst { .. } => 6,
+        Detail::Macro { .. } => 7,
+    }
+}
+
+/// One definition for each name, file and kind; functions with a body are preferred, of macros the last one counts.
+/// Forward declarations stay only for tags that are defined nowhere.
+fn tidy(mut raws: Vec<Raw>) -> Vec<Def> {
+    let tags: HashSet<String> = raws
+        .iter()
+        .filter(|raw| {
+            !raw.forward && matches!(raw.def.detail, Detail::Record { .. } | Detail::Enum { .. })
+        })
+        .map(|raw| raw.def.name.clone())
+        .collect();
+    raws.retain(|raw| !raw.forward || !tags.contains(&raw.def.name));
+    raws.sort_by(|a, b| {
+        let key = |raw: &Raw| {
+            (
+                kind_rank(&raw.def.detail),
+                raw.def.path.starts_with("include/uapi"),
+            )
+        };
+        (
+            &a.def.name,
+            key(a),
+            &a.def.path,
+            std::cmp::Reverse(a.offset),
+        )
+            .cmp(&(
+                &b.def.name,
+                key(b),
+                &b.def.path,
+                std::cmp::Reverse(b.offset),
+            ))
+    });
+    let group = |rank: u8| if rank == 1 { 0 } else { rank };
+    let mut seen: HashSet<(String, String, u8)> = HashSet::new();
+    let mut opaque: HashSet<String> = HashSet::new();
+    raws.retain(|raw| {
+        let fresh = seen.insert((
+            raw.def.name.clone(),
+            raw.def.path.clone(),
+            group(kind_rank(&raw.def.detail)),
+        ));
+        fresh && (!raw.forward || opaque.insert(raw.def.name.clone()))
+    });
+    raws.into_iter().map(|raw| raw.def).collect()
+}
