@@ -4,7 +4,7 @@ use crate::gap::{NameKind, Need, Place};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
 use crate::{cfn, understand};
-use kspan_evolve::{Kind, Library};
+use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, Def, Detail, Signature, Use, UseKind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,8 @@ fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, l
     };
     let reached = reached(tu, target);
     for used in tu.tu.uses.iter().filter(|u| u.via_macro.is_none()) {
-        if let Some((need, hard)) = of_use(used, home, target, &reached) {
+        let other = || reshaped(used, home, target, library).map(|need| (need, true));
+        if let Some((need, hard)) = of_use(used, driver, home, target, &reached).or_else(other) {
             note(need, &used.at, hard);
         }
     }
@@ -55,11 +56,25 @@ fn reached(tu: &HomeTu, target: &View) -> BTreeSet<String> {
     tu.tu.includes.iter().flat_map(|(_, header, _)| target.reach(header)).collect()
 }
 
-fn of_use(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -> Option<(Need, bool)> {
+/// The target has the name, and an evolution knows that it means something else there than at home.
+fn reshaped(used: &Use, home: &View, target: &View, library: &Library) -> Option<Need> {
+    let differs = |e: &&Evolution| matches!(e.kind, Kind::Override { .. }) && e.applies_to(target) && !e.applies_to(home);
+    let known = library.for_name(&used.name).into_iter().any(|e| differs(&e));
+    known.then(|| Need::Signature { name: used.name.clone() })
+}
+
+fn of_use(
+    used: &Use,
+    driver: &Home,
+    home: &View,
+    target: &View,
+    reached: &BTreeSet<String>,
+) -> Option<(Need, bool)> {
     let name = used.name.clone();
     match used.kind {
         UseKind::Header => {
-            let gone = !target.facts.header_exists(&name) && home.facts.header_exists(&name);
+            let gone = home.facts.header_exists(&name)
+                && (!target.facts.header_exists(&name) || driver.private_headers.contains(&name) && !same_header(&name, home, target));
             gone.then_some((Need::Header { header: name }, true))
         }
         UseKind::Field => {
@@ -72,6 +87,12 @@ fn of_use(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) ->
         UseKind::Config => None,
         _ => of_name(used, home, target, reached),
     }
+}
+
+/// Both kernels have the header with the same bytes.
+fn same_header(name: &str, home: &View, target: &View) -> bool {
+    let read = |view: &View| std::fs::read(view.facts.header_path(name)?).ok();
+    read(home) == read(target)
 }
 
 fn of_name(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -> Option<(Need, bool)> {

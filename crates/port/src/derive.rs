@@ -165,8 +165,8 @@ impl<'a> Loop<'a> {
         let home = self.ctx.built.dir.to_string_lossy().into_owned();
         let here = self.dir.to_string_lossy();
         let mut command = self.cache.sandboxed(&target.kernel, &target.flags.cc, self.dir, &[self.dir])?;
-        command.args(&target.flags.args).args(tu.extra.iter().map(|a| a.replace(&home, &here)));
         command.arg(format!("-I{here}/overlay")).arg(format!("-I{here}/overlay/include"));
+        command.args(&target.flags.args).args(tu.extra.iter().map(|a| a.replace(&home, &here)));
         command.args(["-fsyntax-only", "-fdiagnostics-format=json", "-Werror=incompatible-pointer-types"]);
         command.args(["-Werror=implicit-function-declaration", "-Werror=int-conversion"]);
         let output = command.arg(self.dir.join(&tu.source)).output().map_err(|e| Error::io(self.dir, e))?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Changes whenever what is kept of a home build changes shape or meaning.
-const FORMAT: &str = "home-3";
+const FORMAT: &str = "home-4";
 
 /// One source file of the driver.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct Home {
     pub imports: Vec<String>,
     /// Symbols that the modules export.
     pub exports: Vec<String>,
+    /// Kernel headers that belong to the driver, from its manifest.
+    pub private_headers: Vec<String>,
 }
 
 impl Home {
@@ -74,6 +76,7 @@ pub fn build(cache: &Cache, driver: &Driver, kernel: &Kernel, options: &KbuildOp
         modules: build.modules.clone(),
         imports: Vec::new(),
         exports: Vec::new(),
+        private_headers: driver.manifest.private_headers.clone(),
         dir,
     };
     if build.ok {

@@ -284,8 +284,9 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
     if !text.is_empty() && !text.ends_with(b"\n") {
         text.push(b'\n');
     }
+    // Before the kernel's own headers, so that one which belongs to the driver wins over the target's version of it.
     let lines = format!(
-        "\n# Added by kspan for {0}.\nccflags-y += -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include\nsubdir-ccflags-y += -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include\n",
+        "\n# Added by kspan for {}.\nLINUXINCLUDE := -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include $(LINUXINCLUDE)\n",
         ctx.target.kernel.release
     );
     text.extend_from_slice(lines.as_bytes());
