@@ -41,7 +41,7 @@ fn library(text: &str) -> Library {
 #[test]
 fn the_built_in_evolutions_load() {
     let library = Library::load(None).unwrap_or_else(|e| panic!("{e}"));
-    assert!(library.all().len() >= 300, "{}", library.all().len());
+    assert!(library.all().len() >= 350, "{}", library.all().len());
 }
 
 #[test]
