@@ -1,6 +1,7 @@
 //! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
 mod corpus;
+mod evolve_check;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,11 +18,14 @@ struct Cli {
 enum Command {
     /// Port and build random in-tree drivers, exactly as `kspan build` does.
     Corpus(corpus::Args),
+    /// Compile every evolution on every kernel where it applies.
+    EvolveCheck(evolve_check::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Corpus(args) => corpus::run(&args),
+        Command::EvolveCheck(args) => evolve_check::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
