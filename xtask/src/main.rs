@@ -2,6 +2,7 @@
 
 mod corpus;
 mod evolve_check;
+mod facts_check;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,12 +21,15 @@ enum Command {
     Corpus(corpus::Args),
     /// Compile every evolution on every kernel where it applies.
     EvolveCheck(evolve_check::Args),
+    /// Compare random facts with what the kernel's own compiler and BTF say.
+    FactsCheck(facts_check::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Corpus(args) => corpus::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
+        Command::FactsCheck(args) => facts_check::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

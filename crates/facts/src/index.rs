@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// How many headers an umbrella holds at most.
-const BATCH: usize = 900;
+const BATCH: usize = 1000;
 
 /// All that reading a kernel's headers yields.
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ pub fn build(kernel: &Kernel, args: &[String]) -> Result<Index> {
         .flat_map(|batch| batch.failed.keys().cloned())
         .collect();
     let again: Vec<Header> = again.into_iter().collect();
-    let parts: Vec<&[Header]> = again.chunks(again.len().div_ceil(4).max(1)).collect();
+    let parts: Vec<&[Header]> = again.chunks(again.len().div_ceil(2).max(1)).collect();
     let second: Vec<Batch> = parts
         .par_iter()
         .map(|part| reader.read(part))

@@ -32,6 +32,23 @@ pub fn ty(of: Type<'_>) -> Ty {
     }
 }
 
+/// A parameter's type: an array is a pointer to its first element.
+fn decayed(of: Type<'_>) -> Ty {
+    let mut made = ty(of);
+    let canonical = of.canonical();
+    if matches!(
+        canonical.kind(),
+        CXType_ConstantArray | CXType_IncompleteArray | CXType_VariableArray
+    ) {
+        let element = tidy(canonical.element().canonical().spelling());
+        if !element.contains(['[', '(']) {
+            let gap = if element.ends_with('*') { "" } else { " " };
+            made.canonical = format!("{element}{gap}*");
+        }
+    }
+    made
+}
+
 /// Peels pointers, arrays and sugar down to a function type, or to the first thing that is none.
 fn function_type(of: Type<'_>) -> Option<Type<'_>> {
     let mut canonical = of.canonical();
@@ -81,7 +98,7 @@ pub fn signature(of: Type<'_>, names: &[String]) -> Option<Signature> {
         .enumerate()
         .map(|(number, one)| Param {
             name: names.get(number).cloned().unwrap_or_default(),
-            ty: ty(one),
+            ty: decayed(one),
         })
         .collect();
     Some(Signature {

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod check;
 pub mod drivers;
+pub mod facts;
 pub mod generate;
 pub mod init;
 pub mod kernel;
@@ -37,6 +38,8 @@ pub struct Cli {
 pub enum Command {
     /// Fetch, list, show and remove kernels.
     Kernel(kernel::Args),
+    /// Show what a kernel says of a name, and what changed to another.
+    Facts(facts::Args),
     /// Make a directory a driver, or import a driver from a kernel tree.
     Init(init::Args),
     /// Show the gaps of drivers on kernels, without compiling for them.
@@ -69,6 +72,7 @@ pub fn cache(cli: &Cli) -> kspan_kernel::Result<kspan_kernel::Cache> {
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Kernel(args) => kernel::run(args, cache(cli)?, cli.json),
+        Command::Facts(args) => facts::run(args, &cache(cli)?, cli.json),
         Command::Init(args) => init::run(args, &cache(cli)?, cli.json),
         Command::Check(args) => check::run(args, cache(cli)?, cli.json),
         Command::Port(args) => port::run(args, cache(cli)?, cli.json),
