@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// How many headers an umbrella holds at most.
-const BATCH: usize = 1000;
+const BATCH: usize = 700;
 
 /// All that reading a kernel's headers yields.
 #[derive(Debug, Default)]
