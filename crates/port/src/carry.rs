@@ -132,17 +132,17 @@ impl Builder<'_> {
     }
 
     fn provide_new(&mut self, name: &str) -> Result<(), String> {
-        if let Some(evolution) = self.evolution(name) {
-            return self.take_evolution(name, &evolution.clone());
-        }
         let defs = self.sources.home.facts.defs(name);
-        let Some(def) = best(&defs) else {
-            return Err(format!("{name} is in no header of the home kernel"));
-        };
-        if self.sources.whole.contains(&def.header) {
+        if let Some(def) = defs.iter().find(|d| self.sources.whole.contains(&d.header)) {
             self.closure.includes.insert(def.header.clone());
             return Ok(());
         }
+        if let Some(evolution) = self.evolution(name) {
+            return self.take_evolution(name, &evolution.clone());
+        }
+        let Some(def) = best(&defs) else {
+            return Err(format!("{name} is in no header of the home kernel"));
+        };
         match &def.detail {
             Detail::Function { body: false, .. } | Detail::Variable { .. } => self.take_lift(name, def),
             Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
@@ -256,8 +256,15 @@ impl Builder<'_> {
 
     /// A definition of the home kernel's headers, as it stands there, or under another name.
     fn take_def(&mut self, def: &Def, renamed: Option<&str>) -> Result<(), String> {
-        if matches!(def.detail, Detail::Enum { .. }) {
-            self.refuse_partial_enum(def)?;
+        if let Detail::Enum { constants } = &def.detail
+            && constants.iter().any(|(name, _)| self.sources.target.has(name))
+        {
+            return self.take_partial_enum(def, constants);
+        }
+        if matches!(def.detail, Detail::Function { .. })
+            && let Some(why) = lacking_member(self.sources, &def.text, &signature_text(def))
+        {
+            return Err(format!("{}() of the home kernel {why}", def.name));
         }
         self.include_origin(&def.header);
         self.dependencies(&def.text, &def.name)?;
@@ -278,12 +285,36 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn refuse_partial_enum(&self, def: &Def) -> Result<(), String> {
-        let Detail::Enum { constants } = &def.detail else { return Ok(()) };
-        match constants.iter().find(|(name, _)| self.sources.target.has(name)) {
-            Some((name, _)) => Err(format!("enum {} is partly there: the target has {name} elsewhere", def.name)),
-            None => Ok(()),
+    /// An enumeration of which the target has some constants already, under another tag or as macros: the others.
+    fn take_partial_enum(&mut self, def: &Def, constants: &[(String, i64)]) -> Result<(), String> {
+        let target = &self.sources.target.facts;
+        let other_value = |(name, value): &&(String, i64)| {
+            let differs = |d: &Def| matches!(d.detail, Detail::EnumConst { value: v, .. } if v != *value);
+            target.defs(name).iter().any(differs)
+        };
+        if let Some((name, _)) = constants.iter().find(other_value) {
+            return Err(format!("enum {} differs: {name} has another value on the target", def.name));
         }
+        let missing: Vec<String> =
+            constants.iter().filter(|(n, _)| !target.has(n)).map(|(n, v)| format!("\t{n} = {v},\n")).collect();
+        let body = if missing.is_empty() { format!("\tkspan_{}_none,\n", def.name) } else { missing.concat() };
+        self.include_origin(&def.header);
+        for (name, _) in constants {
+            match target.has(name) {
+                true => self.include_for(name),
+                false => drop(self.done.insert(name.clone())),
+            }
+        }
+        self.push(Unit {
+            name: def.name.clone(),
+            text: format!("enum {} {{\n{body}}};", def.name),
+            kind: RemedyKind::Carry,
+            origin: self.origin(def),
+            risk: Risk::None,
+            meaning: String::new(),
+            replaces: false,
+        });
+        Ok(())
     }
 
     /// Provides what a carried text needs.
@@ -348,7 +379,12 @@ impl Builder<'_> {
         let defs = self.sources.home.facts.defs(name);
         let header_only = |d: &&Def| matches!(d.detail, Detail::Macro { .. } | Detail::Function { body: true, .. });
         let Some(def) = defs.iter().find(header_only) else {
-            return Err(format!("{name} takes other parameters on the target, and no evolution says how to call it"));
+            let there = self.sources.target.callable(name).is_some();
+            let exported = self.sources.target.facts.export(name).is_some();
+            return Err(match there && exported {
+                true => format!("{name} takes other parameters on the target, and no evolution says how to call it"),
+                false => format!("{name} is not exported to modules on the target"),
+            });
         };
         if lex::words(&def.text).iter().filter(|w| *w == name).count() > 0 && matches!(def.detail, Detail::Macro { .. }) && calls_itself(def) {
             return Err(format!("{name} is a macro around a function of the same name, whose shape differs"));
@@ -444,6 +480,21 @@ fn touched(sources: &Sources<'_>, text: &str, types: &str) -> (Risk, String) {
         }
     }
     worst
+}
+
+/// A member that a carried function uses of a structure of its signature and that the target's structure lacks, when no
+/// other structure of the signature has it.
+fn lacking_member(sources: &Sources<'_>, text: &str, types: &str) -> Option<String> {
+    let pairs: Vec<(String, Vec<kspan_facts::Field>, Vec<kspan_facts::Field>)> = lex::words(types)
+        .into_iter()
+        .filter_map(|tag| Some((tag.clone(), record(&sources.home.facts, &tag)?, record(&sources.target.facts, &tag)?)))
+        .collect();
+    let in_any = |m: &str, home: bool| {
+        pairs.iter().any(|(_, h, t)| if home { h } else { t }.iter().any(|f| f.name == m))
+    };
+    let member = lex::members(text).into_iter().find(|m| in_any(m, true) && !in_any(m, false))?;
+    let (tag, ..) = pairs.iter().find(|(_, h, _)| h.iter().any(|f| f.name == member))?;
+    Some(format!("uses struct {tag}.{member}, which the target lacks"))
 }
 
 fn record(facts: &Facts, tag: &str) -> Option<Vec<kspan_facts::Field>> {

@@ -43,6 +43,11 @@ fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, l
             note(need, &used.at, hard);
         }
     }
+    for function in tu.tu.functions.iter().filter(|f| !f.is_static) {
+        if let Some(header) = own_header(&function.name, &function.sig, home, target) {
+            note(Need::Header { header }, &function.start, true);
+        }
+    }
     for binding in &tu.tu.bindings {
         if let Some(need) = of_binding(binding, target, library) {
             note(need, &binding.at, true);
@@ -87,6 +92,20 @@ fn of_use(
         UseKind::Config => None,
         _ => of_name(used, home, target, reached),
     }
+}
+
+/// The kernel header that declares a function which the driver itself defines, where the target's version of the header
+/// declares it otherwise: the header is the driver's.
+fn own_header(name: &str, sig: &Signature, home: &View, target: &View) -> Option<String> {
+    let declared = |view: &View| {
+        view.facts.defs(name).into_iter().find_map(|d| match d.detail {
+            Detail::Function { sig, body: false, .. } => Some((d.header, sig)),
+            _ => None,
+        })
+    };
+    let (header, _) = declared(home)?;
+    let (_, there) = declared(target)?;
+    (!same_callback(sig, &there)).then_some(header)
 }
 
 /// Both kernels have the header with the same bytes.

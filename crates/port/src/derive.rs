@@ -104,13 +104,13 @@ impl<'a> Loop<'a> {
             dirty.extend(self.touched_by(&changed_files));
             let errors = if self.plan_is_empty() && found.is_empty() { Vec::new() } else { self.compile(&dirty)? };
             dirty = errors.iter().map(|(tu, _)| *tu).collect();
-            if errors.is_empty() {
+            if errors.iter().all(|(_, d)| d.severity < Severity::Error) && !self.learn(&errors) {
                 let (derived, errors) = self.make()?;
                 if derived.ok || !self.learn(&errors) {
                     return Ok(derived);
                 }
                 dirty = errors.iter().map(|(tu, _)| *tu).collect();
-            } else if !self.learn(&errors) {
+            } else if errors.iter().any(|(_, d)| d.severity == Severity::Error) && !self.learn(&errors) {
                 break;
             }
         }
@@ -263,6 +263,9 @@ impl<'a> Loop<'a> {
         if let Some(symbol) = diagnostic.unexported_symbol() {
             return vec![Need::Export { symbol: symbol.to_owned() }];
         }
+        if let Some(need) = self.qualifier(diagnostic) {
+            return vec![need];
+        }
         let (line_text, column) = self.marked_line(diagnostic);
         let spot = understand::Spot {
             tu: &self.ctx.built.tus[tu],
@@ -271,6 +274,26 @@ impl<'a> Loop<'a> {
             line_text: &line_text,
         };
         understand::needs(diagnostic, &spot, self.ctx.home, self.ctx.target)
+    }
+
+    /// The expression whose `const` the target's API does not have yet, as bytes of the driver's own file.
+    fn qualifier(&self, diagnostic: &Diagnostic) -> Option<Need> {
+        if !understand::only_const_differs(diagnostic) {
+            return None;
+        }
+        let (start, finish) = (diagnostic.start.as_ref()?, diagnostic.finish.as_ref()?);
+        let file = self.dir.join(&start.file).strip_prefix(self.dir).ok()?.to_path_buf();
+        let original = std::fs::read_to_string(self.ctx.driver.dir.join(&file)).ok()?;
+        let line_start: usize = original.split_inclusive('\n').take(start.line.checked_sub(1)? as usize).map(str::len).sum();
+        let line = original[line_start..].lines().next()?;
+        let (now, _) = self.marked_line(diagnostic);
+        // Columns are the port's; only a line without edits can be trusted.
+        if now != line || finish.line != start.line {
+            return None;
+        }
+        let offset = line_start + start.column as usize - 1;
+        let end = line_start + finish.column as usize;
+        Some(Need::Qualifier { file, offset, end })
     }
 
     /// The text of the line that a diagnostic marks, as it stands in the port, and the column in it.
@@ -340,7 +363,8 @@ impl<'a> Loop<'a> {
 }
 
 fn errors_of(tu: usize, diagnostics: Vec<Diagnostic>) -> Vec<(usize, Diagnostic)> {
-    let errors = diagnostics.into_iter().filter(|d| d.severity == Severity::Error);
+    let matters = |d: &Diagnostic| d.severity == Severity::Error || understand::only_const_differs(d);
+    let errors = diagnostics.into_iter().filter(matters);
     errors.take(MOST_ERRORS).map(|d| (tu, d)).collect()
 }
 

@@ -23,6 +23,7 @@ pub struct Point {
 #[derive(Debug, Clone, Deserialize)]
 struct RawLocation {
     caret: Point,
+    start: Option<Point>,
     finish: Option<Point>,
 }
 
@@ -62,6 +63,8 @@ pub struct Diagnostic {
     pub option: Option<String>,
     /// Where, if anywhere.
     pub at: Option<Point>,
+    /// Where the marked text starts; the caret's place when gcc marks no range.
+    pub start: Option<Point>,
     /// Where the marked text ends.
     pub finish: Option<Point>,
     /// Notes below it.
@@ -114,7 +117,8 @@ impl From<Raw> for Diagnostic {
             message: plain(&raw.message),
             option: raw.option,
             at: location.as_ref().map(|l| l.caret.clone()),
-            finish: location.and_then(|l| l.finish),
+            start: location.as_ref().map(|l| l.start.clone().unwrap_or_else(|| l.caret.clone())),
+            finish: location.map(|l| l.finish.unwrap_or(l.caret)),
             notes: raw.children.into_iter().map(Self::from).collect(),
         }
     }
@@ -141,6 +145,7 @@ impl Diagnostic {
             message: message.to_owned(),
             option: None,
             at: None,
+            start: None,
             finish: None,
             notes: Vec::new(),
         }

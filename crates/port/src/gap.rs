@@ -63,6 +63,15 @@ pub enum Need {
         /// The driver's function.
         function: String,
     },
+    /// A pointer to constant data where the kernel's API is not yet const.
+    Qualifier {
+        /// The file, relative to the driver.
+        file: PathBuf,
+        /// Byte offset of the expression.
+        offset: usize,
+        /// Byte offset of its end.
+        end: usize,
+    },
     /// A symbol that the kernel does not export to this module.
     Export {
         /// The symbol.
@@ -104,6 +113,7 @@ impl std::fmt::Display for Need {
             Self::Field { record, field } => write!(f, "struct {record}.{field}"),
             Self::Callback { record, field, function } if record.is_empty() => write!(f, "{function} as {field}"),
             Self::Callback { record, field, function } => write!(f, "{function} as struct {record}.{field}"),
+            Self::Qualifier { file, offset, .. } => write!(f, "const at {}+{offset}", file.display()),
             Self::Export { symbol } => write!(f, "{symbol} (export)"),
             Self::Diagnostic { message } => f.write_str(message),
         }
@@ -121,6 +131,7 @@ impl Need {
             Self::Signature { .. } => "signature",
             Self::Field { .. } => "field",
             Self::Callback { .. } => "callback",
+            Self::Qualifier { .. } => "const",
             Self::Export { .. } => "export",
             Self::Diagnostic { .. } => "diagnostic",
         }

@@ -27,6 +27,7 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
         Need::Field { record, field } => take_field(plan, ctx, file, record, field),
         Need::Callback { .. } => take_callback(plan, ctx, tu, need),
+        Need::Qualifier { file, offset, end } => cast_const_away(plan, file, *offset, *end),
         Need::Export { symbol } => Ok(plan.tus[tu].overrides.insert(symbol.clone())),
         Need::Diagnostic { message } => Err(message.clone()),
     }
@@ -35,6 +36,22 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
 fn take_moved(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> Result<bool, String> {
     let header = ctx.target.header_of(name).ok_or_else(|| format!("{name} is in no header that can be included"))?;
     if wants.includes.insert(header) { Ok(true) } else { Err(format!("{name} is not declared, though its header is included")) }
+}
+
+/// `(void *)(expression)`: the target's API is not const yet, and what it is given was never written to by it.
+fn cast_const_away(plan: &mut Plan, file: &std::path::Path, offset: usize, end: usize) -> Result<bool, String> {
+    let mut insert = |at: usize, text: &str| {
+        plan.edits.add(file, Edit { start: at, end: at, text: text.to_owned() }).map_err(|e| e.to_string())
+    };
+    let changed = insert(offset, "(void *)(")? | insert(end, ")")?;
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("const in {}", file.display()),
+        origin: "generated".to_owned(),
+        risk: Risk::Default,
+        meaning: "const data is given to an API that does not promise to leave it alone".to_owned(),
+    });
+    Ok(changed)
 }
 
 /// The home form of a changed function; where only the result went away, a result.
@@ -55,6 +72,18 @@ fn take_signature(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> bool {
 fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool, String> {
     if plan.headers.contains_key(header) {
         return Ok(false);
+    }
+    if ctx.target.facts.header_exists(header) {
+        let names = ctx.home.facts.names_in_header(header);
+        plan.headers.insert(header.to_owned(), HeaderPlan::Whole(header_wants(ctx, &names, header)));
+        plan.remedies.insert(RemedyKey {
+            kind: RemedyKind::Carry,
+            subject: format!("<{header}>"),
+            origin: format!("include/{header} of {}", ctx.home.kernel.release),
+            risk: Risk::Default,
+            meaning: format!("the driver's own <{header}> stands in for the target's version of it"),
+        });
+        return Ok(true);
     }
     if ctx.home.facts.header_path(header).is_none() {
         return Err(format!("<{header}> is on neither kernel"));
@@ -308,7 +337,7 @@ fn place_adapter(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &a
     let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
     let end = at + binding.function.len();
     if bytes.get(at..end) != Some(binding.function.as_bytes()) {
-        return Err(format!("{}() is not written where it is stored", binding.function));
+        return place_under_its_name(plan, ctx, binding, made);
     }
     // `&fn` and `fn` are the same pointer, so the name alone is replaced.
     let call = Edit { start: at, end, text: made.name.clone() };
@@ -319,6 +348,28 @@ fn place_adapter(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &a
     let fresh_line = if binding.decl_start.column > 1 { "\n" } else { "" };
     let text = format!("{fresh_line}{}#line {}\n", made.text, binding.decl_start.line);
     changed |= plan.edits.add(&file, Edit { start, end: start, text }).map_err(|e| e.to_string())?;
+    Ok(changed)
+}
+
+/// Where a macro pastes the function's name together: the adapter takes the name, the driver's function another.
+fn place_under_its_name(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &adapter::Adapter) -> Result<bool, String> {
+    let not_written = || format!("{}() is not written where it is stored", binding.function);
+    let functions = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
+    let function = functions.into_iter().find(|f| f.name == binding.function).ok_or_else(not_written)?;
+    let (file, start) = place(ctx, &function.start)?;
+    let (_, decl) = place(ctx, &binding.decl_start)?;
+    let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+    let is_name = |(token, range): &(lex::Token, std::ops::Range<usize>)| {
+        *token == lex::Token::Word && bytes.get(start + range.start..start + range.end) == Some(function.name.as_bytes())
+    };
+    let (_, name) = lex::tokens(bytes.get(start..).unwrap_or_default()).find(is_name).ok_or_else(not_written)?;
+    let own = format!("kspan_own_{}", function.name);
+    let text = lex::rename(&lex::rename(&made.text, &function.name, &own), &made.name, &function.name);
+    let rename = Edit { start: start + name.start, end: start + name.end, text: own };
+    let mut changed = plan.edits.add(&file, rename).map_err(|e| e.to_string())?;
+    let fresh_line = if binding.decl_start.column > 1 { "\n" } else { "" };
+    let text = format!("{fresh_line}{text}#line {}\n", binding.decl_start.line);
+    changed |= plan.edits.add(&file, Edit { start: decl, end: decl, text }).map_err(|e| e.to_string())?;
     Ok(changed)
 }
 

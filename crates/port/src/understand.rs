@@ -1,6 +1,6 @@
 //! What a compiler's diagnostic says that the kernel lacks.
 
-use crate::cfn::FnType;
+use crate::cfn::{self, FnType};
 use crate::diag::Diagnostic;
 use crate::gap::{NameKind, Need};
 use crate::home::HomeTu;
@@ -67,6 +67,23 @@ fn unknown_field(field: &str, spot: &Spot<'_>) -> Vec<Need> {
     record.map(|record| Need::Field { record, field: field.to_owned() }).into_iter().collect()
 }
 
+/// The types that a diagnostic compares differ by nothing but `const`.
+#[must_use]
+pub fn only_const_differs(diag: &Diagnostic) -> bool {
+    if diag.option.as_deref() == Some("-Wdiscarded-qualifiers") {
+        return diag.message.contains("'const'");
+    }
+    let quoted = diag.quoted();
+    let types: Vec<String> = match diag.message.contains("passing argument") {
+        true => diag.notes.iter().find(|n| n.message.starts_with("expected '")).map(|n| {
+            n.quoted().into_iter().map(cfn::bare).collect()
+        }).unwrap_or_default(),
+        false => quoted.iter().map(|q| cfn::bare(q)).collect(),
+    };
+    diag.message.contains("incompatible pointer type")
+        && types.len() == 2 && types[0] == types[1] && !types[0].contains('(')
+}
+
 /// A function of the driver where another type is wanted, or a changed parameter of a kernel function.
 fn incompatible(message: &str, callee: &str, spot: &Spot<'_>) -> Vec<Need> {
     let binding = spot.tu.tu.bindings.iter().find(|b| {
@@ -116,6 +133,12 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
         } else if about_a_name {
             out.push(Need::Moved { name: name.clone() });
         }
+    }
+    if out.is_empty() && !about_a_name {
+        // The same macro with another body: the driver is written for the home kernel's.
+        let body = |view: &View, name: &str| kspan_evolve::KernelView::macro_body(view, name);
+        let differs = |n: &&String| body(home, n).is_some() && body(target, n).is_some() && body(home, n) != body(target, n);
+        out.extend(candidates.iter().filter(differs).map(|n| Need::Signature { name: n.clone() }));
     }
     out.dedup();
     out

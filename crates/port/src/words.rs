@@ -29,6 +29,7 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
         Need::Callback { record, field, function } => {
             format!("struct {record}.{field} has another function type on {t} than {function}()")
         }
+        Need::Qualifier { .. } => format!("{t} takes a pointer to data that is not const here"),
         Need::Export { symbol } => match target.facts.export(symbol) {
             Some(e) if e.gpl_only => format!("{t} exports {symbol} to GPL modules only"),
             Some(e) => format!("{t} exports {symbol} from namespace {}", e.namespace.unwrap_or_default()),
