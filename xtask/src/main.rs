@@ -1,6 +1,7 @@
 //! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
 mod corpus;
+mod fuzz;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,11 +18,14 @@ struct Cli {
 enum Command {
     /// Port and build random in-tree drivers, exactly as `kspan build` does.
     Corpus(corpus::Args),
+    /// Feed mutated inputs to every parser.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Corpus(args) => corpus::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
