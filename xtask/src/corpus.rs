@@ -56,9 +56,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let home = engine.view(&args.home)?;
     let target = engine.view(&args.on)?;
     let (drivers, failed) = import(args, &engine, &home)?;
-    let cells: Vec<Cell> =
-        drivers.iter().map(|(_, d)| Cell { driver: d.clone(), target: target.clone() }).collect();
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let cells: Vec<Cell> = drivers
+        .iter()
+        .map(|(_, d)| Cell {
+            driver: d.clone(),
+            target: target.clone(),
+        })
+        .collect();
+    let jobs = args
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let count = AtomicUsize::new(0);
     let talk = std::io::stderr().is_terminal();
     let done = kspan_matrix::run(&engine, &cells, jobs, &|step| {
@@ -87,22 +94,40 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 type Imported = Vec<(String, Arc<Driver>)>;
 
 /// Imports the sample, each driver once, into the cache.
-fn import(args: &Args, engine: &Engine, home: &View) -> anyhow::Result<(Imported, Vec<(String, String)>)> {
+fn import(
+    args: &Args,
+    engine: &Engine,
+    home: &View,
+) -> anyhow::Result<(Imported, Vec<(String, String)>)> {
     let root = engine.cache.source_tree(&home.kernel)?;
     let paths = match &args.list {
         Some(file) => {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-            text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+            text.lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .map(str::to_owned)
+                .collect()
         }
         None => {
             let modules = modules(engine, home, &root)?;
             let chosen = sample(&modules, args.sample, args.seed, args.multi);
-            chosen.iter().map(|m| m.path().to_string_lossy().into_owned()).collect::<Vec<_>>()
+            chosen
+                .iter()
+                .map(|m| m.path().to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
         }
     };
-    let base = engine.cache.root().join("corpus").join(&home.kernel.digest[..16.min(home.kernel.digest.len())]);
+    let base = engine
+        .cache
+        .root()
+        .join("corpus")
+        .join(&home.kernel.digest[..16.min(home.kernel.digest.len())]);
     std::fs::create_dir_all(&base)?;
-    let results: Vec<_> = paths.par_iter().map(|path| (path.clone(), import_one(engine, home, &root, &base, path))).collect();
+    let results: Vec<_> = paths
+        .par_iter()
+        .map(|path| (path.clone(), import_one(engine, home, &root, &base, path)))
+        .collect();
     let mut drivers = Vec::new();
     let mut failed = Vec::new();
     for (path, result) in results {
@@ -114,7 +139,13 @@ fn import(args: &Args, engine: &Engine, home: &View) -> anyhow::Result<(Imported
     Ok((drivers, failed))
 }
 
-fn import_one(engine: &Engine, home: &View, root: &Path, base: &Path, path: &str) -> anyhow::Result<Driver> {
+fn import_one(
+    engine: &Engine,
+    home: &View,
+    root: &Path,
+    base: &Path,
+    path: &str,
+) -> anyhow::Result<Driver> {
     let dir = base.join(path.replace('/', "__"));
     if let Ok(driver) = Driver::load(&dir) {
         return Ok(driver);
@@ -132,7 +163,11 @@ fn import_one(engine: &Engine, home: &View, root: &Path, base: &Path, path: &str
 /// The modules of the home kernel's tree, listed once.
 fn modules(engine: &Engine, home: &View, root: &Path) -> anyhow::Result<Vec<TreeModule>> {
     let key = store::key(&["modules-1", &home.kernel.digest]);
-    let path = engine.cache.root().join("facts").join(format!("{key}.modules.json"));
+    let path = engine
+        .cache
+        .root()
+        .join("facts")
+        .join(format!("{key}.modules.json"));
     if let Some(known) = store::read(&path) {
         return Ok(known);
     }
@@ -142,15 +177,36 @@ fn modules(engine: &Engine, home: &View, root: &Path) -> anyhow::Result<Vec<Tree
     Ok(modules)
 }
 
-fn record(args: &Args, home: &View, target: &View, paths: &[&str], done: &[Done], failed: &[(String, String)]) -> Value {
-    let mut drivers: Vec<Value> = paths.iter().zip(done).map(|(path, d)| driver_json(path, d)).collect();
+fn record(
+    args: &Args,
+    home: &View,
+    target: &View,
+    paths: &[&str],
+    done: &[Done],
+    failed: &[(String, String)],
+) -> Value {
+    let mut drivers: Vec<Value> = paths
+        .iter()
+        .zip(done)
+        .map(|(path, d)| driver_json(path, d))
+        .collect();
     drivers.extend(failed.iter().map(|(path, why)| {
         json!({"path": path, "verdict": "broken", "grade": null, "seconds": 0.0, "error": why, "open": [], "remedies": [], "risks": []})
     }));
-    let is = |d: &&Value, key: &str, want: &[&str]| d[key].as_str().is_some_and(|v| want.contains(&v));
-    let usable: Vec<&Value> = drivers.iter().filter(|d| !is(d, "verdict", &["broken"])).collect();
-    let builds = usable.iter().filter(|d| is(d, "verdict", &["native", "ported"])).count();
-    let native = usable.iter().filter(|d| is(d, "verdict", &["native"])).count();
+    let is =
+        |d: &&Value, key: &str, want: &[&str]| d[key].as_str().is_some_and(|v| want.contains(&v));
+    let usable: Vec<&Value> = drivers
+        .iter()
+        .filter(|d| !is(d, "verdict", &["broken"]))
+        .collect();
+    let builds = usable
+        .iter()
+        .filter(|d| is(d, "verdict", &["native", "ported"]))
+        .count();
+    let native = usable
+        .iter()
+        .filter(|d| is(d, "verdict", &["native"]))
+        .count();
     let clean = usable.iter().filter(|d| is(d, "grade", &["clean"])).count();
     let (n, broken) = (usable.len(), drivers.len() - usable.len());
     json!({
@@ -167,7 +223,11 @@ fn driver_json(path: &str, done: &Done) -> Value {
                 "open": [{"gap": "error", "why": why}], "remedies": [], "risks": []});
         }
     };
-    let grade = if port.grade == Grade::None { Value::Null } else { json!(port.grade) };
+    let grade = if port.grade == Grade::None {
+        Value::Null
+    } else {
+        json!(port.grade)
+    };
     json!({
         "path": path, "verdict": port.verdict, "grade": grade, "seconds": port.seconds,
         "make_seconds": port.make_seconds, "compiles": port.compiles, "open": port.open, "remedies": port.remedies,
@@ -181,7 +241,13 @@ fn driver_json(path: &str, done: &Done) -> Value {
 fn store_record(cache: &Cache, args: &Args, record: &Value) -> anyhow::Result<PathBuf> {
     let short = |k: &str| k.replace(['/', '+'], "_");
     let kind = if args.multi { "multi" } else { "single" };
-    let name = format!("{}--{}-{kind}-{}-{}.json", short(&args.home), short(&args.on), args.seed, args.sample);
+    let name = format!(
+        "{}--{}-{kind}-{}-{}.json",
+        short(&args.home),
+        short(&args.on),
+        args.seed,
+        args.sample
+    );
     let path = cache.root().join("corpus").join(name);
     store::write(&path, record)?;
     Ok(path)
@@ -192,7 +258,11 @@ fn print_text(record: &Value) {
     for driver in record["drivers"].as_array().unwrap_or(&empty) {
         let verdict = driver["verdict"].as_str().unwrap_or("?");
         let grade = driver["grade"].as_str().unwrap_or("");
-        println!("{verdict:7} {grade:7} {:6.1}s {}", driver["seconds"].as_f64().unwrap_or(0.0), driver["path"].as_str().unwrap_or(""));
+        println!(
+            "{verdict:7} {grade:7} {:6.1}s {}",
+            driver["seconds"].as_f64().unwrap_or(0.0),
+            driver["path"].as_str().unwrap_or("")
+        );
         for gap in driver["open"].as_array().unwrap_or(&empty).iter().take(4) {
             println!("          {}", gap["why"].as_str().unwrap_or("?"));
         }
@@ -204,8 +274,13 @@ fn print_text(record: &Value) {
     };
     println!(
         "\n{} → {} seed {}: n {n}, native {}, builds {}, clean {}, broken at home {}",
-        record["home"].as_str().unwrap_or(""), record["on"].as_str().unwrap_or(""), record["seed"],
-        share("native"), share("builds"), share("clean"), record["broken"]
+        record["home"].as_str().unwrap_or(""),
+        record["on"].as_str().unwrap_or(""),
+        record["seed"],
+        share("native"),
+        share("builds"),
+        share("clean"),
+        record["broken"]
     );
     for (what, count) in frequent_gaps(record) {
         println!("{count:4} {what}");
@@ -250,17 +325,28 @@ fn compare(old: &Path, new: &Value, json: bool) -> anyhow::Result<()> {
         let empty = Vec::new();
         let drivers = record["drivers"].as_array().unwrap_or(&empty);
         let fine = |d: &Value| matches!(d["verdict"].as_str(), Some("native" | "ported"));
-        drivers.iter().map(|d| (d["path"].as_str().unwrap_or("").to_owned(), fine(d))).collect()
+        drivers
+            .iter()
+            .map(|d| (d["path"].as_str().unwrap_or("").to_owned(), fine(d)))
+            .collect()
     };
     let (before, after) = (builds(&old), builds(new));
     let changed = |from: bool| -> Vec<&String> {
-        after.iter().filter(|(p, now)| before.get(*p) == Some(&from) && **now != from).map(|(p, _)| p).collect()
+        after
+            .iter()
+            .filter(|(p, now)| before.get(*p) == Some(&from) && **now != from)
+            .map(|(p, _)| p)
+            .collect()
     };
     let (gained, lost) = (changed(false), changed(true));
     if json {
         eprintln!("{}", json!({"gained": gained, "lost": lost}));
     } else {
-        println!("gained {}: {gained:?}\nlost {}: {lost:?}", gained.len(), lost.len());
+        println!(
+            "gained {}: {gained:?}\nlost {}: {lost:?}",
+            gained.len(),
+            lost.len()
+        );
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod corpus;
 mod evolve_check;
 mod facts_check;
+mod fuzz;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ enum Command {
     EvolveCheck(evolve_check::Args),
     /// Compare random facts with what the kernel's own compiler and BTF say.
     FactsCheck(facts_check::Args),
+    /// Feed mutated inputs to every parser.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         Command::Corpus(args) => corpus::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

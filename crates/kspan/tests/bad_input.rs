@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::{
-    HOME, OLD, build, command, contents, fixture, kernel, kspan, run, small, text, write,
+    HOME, OLD, at_home_by_path, build, command, contents, fixture, kernel, kspan, run, small, text,
+    write,
 };
 use tempfile::TempDir;
 
@@ -185,13 +186,7 @@ fn a_full_disk_is_told() {
     let place = tempfile::tempdir().unwrap();
     let root = run(Command::new("id").arg("-u")).out.trim() == "0";
     let script = "mount -t tmpfs -o size=2m none \"$1\" && shift && exec \"$@\"";
-    let manifest = std::fs::read_to_string(driver.path().join("kspan.toml")).unwrap();
-    let home = kernel(HOME).build_dir;
-    write(
-        driver.path(),
-        "kspan.toml",
-        manifest.replace(HOME, text(&home)).as_bytes(),
-    );
+    at_home_by_path(driver.path());
     let mut unshare = Command::new("unshare");
     unshare.arg(if root { "-m" } else { "-rm" }).args([
         "sh",

@@ -143,6 +143,13 @@ pub fn small(source: &[u8]) -> TempDir {
     dir
 }
 
+/// Names a driver's home kernel by its path instead.
+pub fn at_home_by_path(driver: &Path) {
+    let manifest = std::fs::read_to_string(driver.join("kspan.toml")).unwrap();
+    let named = manifest.replace(HOME, text(&kernel(HOME).build_dir));
+    write(driver, "kspan.toml", named.as_bytes());
+}
+
 pub fn write(dir: &Path, name: &str, bytes: &[u8]) {
     std::fs::write(dir.join(name), bytes).unwrap();
 }
@@ -191,7 +198,10 @@ fn inside(root: &Path, dir: &Path) -> Command {
         .arg("--ro-bind")
         .arg(root.join("usr"))
         .arg("/usr")
-        .args(["--symlink", "usr/bin", "/bin"]);
+        .args(["--symlink", "usr/bin", "/bin"])
+        .arg("--ro-bind")
+        .arg(root.join("etc"))
+        .arg("/etc");
     command.args([
         "--symlink",
         "usr/lib",
