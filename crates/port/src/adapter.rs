@@ -130,7 +130,7 @@ fn told(evolution: Option<&Evolution>, ty: &Ty) -> Option<String> {
 }
 
 fn fits(have: &Ty, want: &Ty) -> bool {
-    cfn::bare(&have.canonical) == cfn::bare(&want.canonical)
+    cfn::decayed(&have.canonical) == cfn::decayed(&want.canonical)
         || cfn::bare(&have.spelling) == cfn::bare(&want.spelling)
         || is_integer(&have.canonical) && is_integer(&want.canonical)
 }

@@ -319,7 +319,9 @@ impl Builder<'_> {
 
     /// Provides what a carried text needs.
     fn dependencies(&mut self, text: &str, own: &str) -> Result<(), String> {
-        for word in lex::words(text) {
+        let mut words = lex::words(text);
+        words.extend(crate::paste::names(self.sources.home, text));
+        for word in words {
             if word == own || is_keyword(&word) || !self.sources.home.has(&word) {
                 continue;
             }

@@ -59,6 +59,16 @@ pub fn bare(ty: &str) -> String {
     words.join(" ").replace("* ", "*")
 }
 
+/// [`bare`], with an array as the pointer that it is as a parameter.
+#[must_use]
+pub fn decayed(ty: &str) -> String {
+    let bare = bare(ty);
+    match bare.find('[') {
+        Some(at) if bare.ends_with(']') && !bare.contains('(') => format!("{} *", bare[..at].trim_end()),
+        _ => bare,
+    }
+}
+
 /// A declaration of `name` with type `ty`; function pointers put the name inside.
 #[must_use]
 pub fn declare(ty: &str, name: &str) -> String {
@@ -94,6 +104,12 @@ mod tests {
     fn bare_types_ignore_const() {
         assert_eq!(bare("const struct foo *const"), "struct foo *");
         assert_eq!(bare("struct foo * const *"), bare("struct foo **"));
+    }
+
+    #[test]
+    fn arrays_decay() {
+        assert_eq!(decayed("int[3]"), "int *");
+        assert_eq!(decayed("const u8 *"), "u8 *");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::home::{Home, HomeTu};
 use crate::view::View;
 use crate::{cfn, understand};
 use kspan_evolve::{Evolution, Kind, Library};
-use kspan_facts::{Binding, Def, Detail, Signature, Use, UseKind};
+use kspan_facts::{Binding, Def, Detail, Loc, Signature, Use, UseKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A need of one source file with the places where it arises.
@@ -43,10 +43,8 @@ fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, l
             note(need, &used.at, hard);
         }
     }
-    for function in tu.tu.functions.iter().filter(|f| !f.is_static) {
-        if let Some(header) = own_header(&function.name, &function.sig, home, target) {
-            note(Need::Header { header }, &function.start, true);
-        }
+    for (header, at) in own_headers(driver, tu, home, target) {
+        note(Need::Header { header }, &at, true);
     }
     for binding in &tu.tu.bindings {
         if let Some(need) = of_binding(binding, target, library) {
@@ -94,18 +92,39 @@ fn of_use(
     }
 }
 
-/// The kernel header that declares a function which the driver itself defines, where the target's version of the header
-/// declares it otherwise: the header is the driver's.
-fn own_header(name: &str, sig: &Signature, home: &View, target: &View) -> Option<String> {
-    let declared = |view: &View| {
-        view.facts.defs(name).into_iter().find_map(|d| match d.detail {
-            Detail::Function { sig, body: false, .. } => Some((d.header, sig)),
-            _ => None,
-        })
-    };
-    let (header, _) = declared(home)?;
-    let (_, there) = declared(target)?;
-    (!same_callback(sig, &there)).then_some(header)
+/// Kernel headers that belong to the driver since it defines most of the functions that they declare, where the target's
+/// version differs; and any header that declares one of the driver's functions in a way that conflicts.
+fn own_headers(driver: &Home, tu: &HomeTu, home: &View, target: &View) -> Vec<(String, Loc)> {
+    let all: BTreeSet<&str> =
+        driver.tus.iter().flat_map(|t| &t.tu.functions).filter(|f| !f.is_static).map(|f| f.name.as_str()).collect();
+    let mut out: Vec<(String, Loc)> = Vec::new();
+    for function in tu.tu.functions.iter().filter(|f| !f.is_static) {
+        let Some((header, _)) = prototype(home, &function.name) else { continue };
+        if !target.facts.header_exists(&header) || same_header(&header, home, target) {
+            continue;
+        }
+        let there = prototype(target, &function.name);
+        let conflicts = there.is_some_and(|(_, sig)| !same_callback(&function.sig, &sig));
+        if conflicts || is_provider(&header, &all, home) {
+            out.push((header, function.start.clone()));
+        }
+    }
+    out
+}
+
+fn prototype(view: &View, name: &str) -> Option<(String, Signature)> {
+    view.facts.defs(name).into_iter().find_map(|d| match d.detail {
+        Detail::Function { sig, body: false, .. } => Some((d.header, sig)),
+        _ => None,
+    })
+}
+
+/// The driver defines at least half of the functions that a header declares.
+fn is_provider(header: &str, defined: &BTreeSet<&str>, home: &View) -> bool {
+    let names = home.facts.names_in_header(header);
+    let declared: Vec<&String> = names.iter().filter(|n| prototype(home, n).is_some_and(|(h, _)| h == header)).collect();
+    let own = declared.iter().filter(|n| defined.contains(n.as_str())).count();
+    own * 2 >= declared.len() && own > 0
 }
 
 /// Both kernels have the header with the same bytes.

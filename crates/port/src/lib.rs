@@ -16,6 +16,7 @@ pub mod home;
 pub mod lex;
 pub mod lift;
 pub mod link;
+pub mod paste;
 pub mod plan;
 pub mod site;
 pub mod store;

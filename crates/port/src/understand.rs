@@ -125,6 +125,11 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
         candidates.extend(spot.word.map(str::to_owned));
         candidates.extend(lex::words(spot.line_text));
     }
+    if !about_a_name {
+        // What a macro of the kernel made of this line at home.
+        let made = spot.tu.tu.uses.iter().filter(|u| u.via_macro.is_some() && u.at.line == spot.line);
+        candidates.extend(made.map(|u| u.name.clone()));
+    }
     let known = |name: &&String| home.has(name.as_str());
     let mut out = Vec::new();
     for name in candidates.iter().filter(known) {
