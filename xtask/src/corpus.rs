@@ -118,12 +118,7 @@ fn import(
                 .collect::<Vec<_>>()
         }
     };
-    let base = engine
-        .cache
-        .root()
-        .join("corpus")
-        .join(&home.kernel.digest[..16.min(home.kernel.digest.len())]);
-    std::fs::create_dir_all(&base)?;
+    let base = base(engine, home)?;
     let results: Vec<_> = paths
         .par_iter()
         .map(|path| (path.clone(), import_one(engine, home, &root, &base, path)))
@@ -137,6 +132,29 @@ fn import(
         }
     }
     Ok((drivers, failed))
+}
+
+/// Where imported drivers of a home kernel are kept.
+fn base(engine: &Engine, home: &View) -> anyhow::Result<PathBuf> {
+    let digest = &home.kernel.digest;
+    let base = engine
+        .cache
+        .root()
+        .join("corpus")
+        .join(&digest[..16.min(digest.len())]);
+    std::fs::create_dir_all(&base)?;
+    Ok(base)
+}
+
+/// One driver of the home kernel's tree, imported once.
+pub fn import_cached(engine: &Engine, home: &View, path: &str) -> anyhow::Result<Driver> {
+    let root = engine.cache.source_tree(&home.kernel)?;
+    import_one(engine, home, &root, &base(engine, home)?, path)
+}
+
+/// The modules of the home kernel's tree.
+pub fn modules_of(engine: &Engine, home: &View) -> anyhow::Result<Vec<TreeModule>> {
+    modules(engine, home, &engine.cache.source_tree(&home.kernel)?)
 }
 
 fn import_one(

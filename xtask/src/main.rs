@@ -1,5 +1,6 @@
 //! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
+mod bench;
 mod corpus;
 mod evolve_check;
 mod facts_check;
@@ -18,6 +19,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure speed and memory.
+    Bench(bench::Args),
     /// Port and build random in-tree drivers, exactly as `kspan build` does.
     Corpus(corpus::Args),
     /// Compile every evolution on every kernel where it applies.
@@ -30,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),
