@@ -52,6 +52,7 @@ pub struct Args {
 /// # Errors
 /// When a kernel or its source tree is not there.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let old = args.compare.as_deref().map(read_record).transpose()?;
     let engine = Engine::new(Cache::open()?)?;
     let home = engine.view(&args.home)?;
     let target = engine.view(&args.on)?;
@@ -85,8 +86,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print_text(&record);
         println!("stored in {}", stored.display());
     }
-    if let Some(old) = &args.compare {
-        compare(old, &record, args.json)?;
+    if let Some(old) = &old {
+        compare(old, &record, args.json);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -336,9 +337,12 @@ fn gap_name(gap: &Value) -> String {
     format!("[{}] {name}", field("gap"))
 }
 
-fn compare(old: &Path, new: &Value, json: bool) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(old).with_context(|| old.display().to_string())?;
-    let old: Value = serde_json::from_str(&text).with_context(|| old.display().to_string())?;
+fn read_record(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+fn compare(old: &Value, new: &Value, json: bool) {
     let builds = |record: &Value| -> BTreeMap<String, bool> {
         let empty = Vec::new();
         let drivers = record["drivers"].as_array().unwrap_or(&empty);
@@ -348,7 +352,7 @@ fn compare(old: &Path, new: &Value, json: bool) -> anyhow::Result<()> {
             .map(|d| (d["path"].as_str().unwrap_or("").to_owned(), fine(d)))
             .collect()
     };
-    let (before, after) = (builds(&old), builds(new));
+    let (before, after) = (builds(old), builds(new));
     let changed = |from: bool| -> Vec<&String> {
         after
             .iter()
@@ -366,5 +370,4 @@ fn compare(old: &Path, new: &Value, json: bool) -> anyhow::Result<()> {
             lost.len()
         );
     }
-    Ok(())
 }

@@ -174,7 +174,9 @@ fn returning(call: &str, wanted: &Wanted<'_>, evolution: Option<&Evolution>) -> 
         (false, false) if fits(&wanted.have.ret, &wanted.want.ret) => {
             let meaning = if have == want { String::new() } else { format!("{have} returned as {want}") };
             let risk = if have == want || !is_integer(have) { Risk::None } else { Risk::Default };
-            (format!("return {call};"), risk, meaning)
+            let loses_const = have != want && cfn::bare(have) == cfn::bare(want) && have.contains('*');
+            let cast = if loses_const { format!("({})", wanted.want.ret.spelling) } else { String::new() };
+            (format!("return {cast}{call};"), risk, meaning)
         }
         (false, false) => (format!("return {call};"), Risk::Unknown, format!("{have} returned as {want}")),
     }

@@ -24,6 +24,8 @@ pub struct Wants {
     pub includes: BTreeSet<String>,
     /// Functions whose result is wanted though the target's return nothing.
     pub results: BTreeSet<String>,
+    /// Names that the driver defines itself and that the target's headers have for something else.
+    pub own: BTreeSet<String>,
     /// Names that must not be provided, since that was tried and conflicts with the target.
     pub barred: BTreeSet<String>,
 }
@@ -90,6 +92,9 @@ impl Closure {
         }
         for name in &wants.results {
             builder.give_result(name);
+        }
+        for name in &wants.own {
+            builder.set_apart(name);
         }
         builder.closure
     }
@@ -404,6 +409,20 @@ impl Builder<'_> {
             origin: "generated".to_owned(),
             risk: Risk::Default,
             meaning: format!("the target's {name}() returns nothing; the driver sees success"),
+            replaces: true,
+        });
+    }
+
+    /// Another name for what the driver defines under a name that the target's headers have taken.
+    fn set_apart(&mut self, name: &str) {
+        self.include_for(name);
+        self.push(Unit {
+            name: name.to_owned(),
+            text: format!("#define {name} kspan_own_{name}"),
+            kind: RemedyKind::Alias,
+            origin: "generated".to_owned(),
+            risk: Risk::None,
+            meaning: String::new(),
             replaces: true,
         });
     }

@@ -76,8 +76,8 @@ fn of_use(
     let name = used.name.clone();
     match used.kind {
         UseKind::Header => {
-            let gone = home.facts.header_exists(&name)
-                && (!target.facts.header_exists(&name) || driver.private_headers.contains(&name) && !same_header(&name, home, target));
+            let gone = home.header_path(&name).is_some()
+                && (target.header_path(&name).is_none() || driver.private_headers.contains(&name) && !same_header(&name, home, target));
             gone.then_some((Need::Header { header: name }, true))
         }
         UseKind::Field => {
@@ -129,7 +129,7 @@ fn is_provider(header: &str, defined: &BTreeSet<&str>, home: &View) -> bool {
 
 /// Both kernels have the header with the same bytes.
 fn same_header(name: &str, home: &View, target: &View) -> bool {
-    let read = |view: &View| std::fs::read(view.facts.header_path(name)?).ok();
+    let read = |view: &View| std::fs::read(view.header_path(name)?).ok();
     read(home) == read(target)
 }
 

@@ -244,7 +244,8 @@ impl<'a> Loop<'a> {
         self.plan = plan;
     }
 
-    /// A carried definition that conflicts with the target's own is taken back.
+    /// A carried definition that conflicts with the target's own is taken back; a name of the driver's own that the
+    /// target's headers use too is set apart.
     fn withdraw(&mut self, tu: usize, diagnostic: &Diagnostic) -> bool {
         const CONFLICTS: [&str; 5] =
             ["redefinition of", "conflicting types for", "static declaration of", "redeclared as", "redeclaration of"];
@@ -254,7 +255,12 @@ impl<'a> Loop<'a> {
         let named: Vec<String> = diagnostic.quoted().iter().flat_map(|q| lex::words(q)).collect();
         let closure = &self.rendered.closures[tu];
         let ours = closure.units.iter().find(|u| named.contains(&u.name) && u.kind != crate::gap::RemedyKind::Alias);
-        let Some(name) = ours.map(|u| u.name.clone()) else { return false };
+        let Some(name) = ours.map(|u| u.name.clone()) else {
+            let functions = &self.ctx.built.tus[tu].tu.functions;
+            let local = |n: &&String| functions.iter().any(|f| &f.name == *n && f.is_static) && self.ctx.target.has(n);
+            let Some(name) = named.iter().find(local).cloned() else { return false };
+            return self.plan.tus[tu].own.insert(name);
+        };
         self.plan.tus[tu].names.remove(&name);
         self.plan.tus[tu].barred.insert(name)
     }
@@ -293,7 +299,7 @@ impl<'a> Loop<'a> {
         }
         let offset = line_start + start.column as usize - 1;
         let end = line_start + finish.column as usize;
-        Some(Need::Qualifier { file, offset, end })
+        lex::is_expression(original.get(offset..end)?).then_some(Need::Qualifier { file, offset, end })
     }
 
     /// The text of the line that a diagnostic marks, as it stands in the port, and the column in it.

@@ -121,14 +121,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the evolutions and makes an engine over a cache.
+    /// Loads the evolutions (those compiled in, or the directory that `KSPAN_EVOLUTIONS` names) and makes an engine over a
+    /// cache.
     ///
     /// # Errors
     /// When an evolution is malformed.
     pub fn new(cache: Cache) -> Result<Self> {
-        let library = Library::load(None).map_err(|e| Error::Input(e.to_string()))?;
+        let dir = std::env::var_os("KSPAN_EVOLUTIONS").map(PathBuf::from);
+        let library = Library::load(dir.as_deref()).map_err(|e| Error::Input(e.to_string()))?;
         let program = std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
-        let digest = blake3::hash(&program).to_hex()[..24].to_owned();
+        let program = blake3::hash(&program).to_hex();
+        let digest = store::key(&[program.as_str(), &format!("{:?}", library.all())]);
         Ok(Self { cache, library, digest, views: Mutex::default(), lifts: Mutex::default() })
     }
 

@@ -160,6 +160,25 @@ pub fn closing(text: &[u8], open: usize) -> Option<usize> {
     None
 }
 
+/// A text that is one expression by its brackets: balanced, no separator or assignment at its own level.
+#[must_use]
+pub fn is_expression(text: &str) -> bool {
+    let (mut depth, mut any) = (0i32, false);
+    for (token, _) in tokens(text.as_bytes()) {
+        match token {
+            Token::Punct(b'(' | b'[' | b'{') => depth += 1,
+            Token::Punct(b')' | b']' | b'}') => depth -= 1,
+            Token::Punct(b',' | b';' | b'=') if depth == 0 => return false,
+            _ => any = true,
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    let first = text.bytes().next().unwrap_or(b' ');
+    any && depth == 0 && (first.is_ascii_alphanumeric() || matches!(first, b'_' | b'&' | b'(' | b'*'))
+}
+
 /// Replaces every use of an identifier as a word of its own (never a member, never in a comment or string).
 /// A tag (`struct name`) keeps its name: tags live in a name space of their own.
 #[must_use]

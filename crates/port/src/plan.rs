@@ -249,7 +249,7 @@ fn overlay_header(
     match plan {
         HeaderPlan::Redirect(to) => Ok(redirect(header, to).into_bytes()),
         HeaderPlan::Whole(wants) => {
-            let Some(path) = ctx.home.facts.header_path(header) else {
+            let Some(path) = ctx.home.header_path(header) else {
                 return Err(Error::Internal(format!("{header} is not a header of {}", ctx.home.kernel.id)));
             };
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;

@@ -74,7 +74,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
         return Ok(false);
     }
     if ctx.target.facts.header_exists(header) {
-        let names = ctx.home.facts.names_in_header(header);
+        let names = ctx.home.names_in(header);
         plan.headers.insert(header.to_owned(), HeaderPlan::Whole(header_wants(ctx, &names, header)));
         plan.remedies.insert(RemedyKey {
             kind: RemedyKind::Carry,
@@ -85,7 +85,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
         });
         return Ok(true);
     }
-    if ctx.home.facts.header_path(header).is_none() {
+    if ctx.home.header_path(header).is_none() {
         return Err(format!("<{header}> is on neither kernel"));
     }
     let by_evolution = ctx.library.headers(header).into_iter().find(|e| e.applies_to(ctx.target));
@@ -100,7 +100,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
             let _ = take_header(plan, ctx, &inner);
         }
     }
-    let names = ctx.home.facts.names_in_header(header);
+    let names = ctx.home.names_in(header);
     let present: Vec<&String> = names.iter().filter(|n| ctx.target.has(n)).collect();
     let private = ctx.driver.manifest.private_headers.iter().any(|h| h == header);
     #[allow(clippy::cast_precision_loss)]
@@ -128,11 +128,19 @@ fn note_header(plan: &mut Plan, header: &str, origin: &str) {
 /// What a whole header's declarations need and the target lacks; macros need nothing until they are used.
 fn header_wants(ctx: &Context<'_>, names: &[String], header: &str) -> Wants {
     let mut wants = Wants::default();
-    for def in names.iter().flat_map(|n| ctx.home.facts.defs(n)).filter(|d| d.header == header) {
-        if matches!(def.detail, Detail::Macro { .. } | Detail::EnumConst { .. }) {
-            continue;
-        }
+    let header = header.strip_prefix("uapi/").unwrap_or(header);
+    let is_macro = |n: &str| ctx.home.facts.defs(n).iter().any(|d| matches!(d.detail, Detail::Macro { .. }));
+    let mut used_macros: Vec<String> = Vec::new();
+    let mut todo: Vec<kspan_facts::Def> =
+        names.iter().flat_map(|n| ctx.home.facts.defs(n)).filter(|d| d.header == header).collect();
+    todo.retain(|d| !matches!(d.detail, Detail::Macro { .. } | Detail::EnumConst { .. }));
+    while let Some(def) = todo.pop() {
         for word in lex::words(&def.text) {
+            // A macro of the header needs what it names once a declaration of the header uses it.
+            if names.contains(&word) && is_macro(&word) && !used_macros.contains(&word) {
+                todo.extend(ctx.home.facts.defs(&word).into_iter().filter(|d| d.header == header));
+                used_macros.push(word.clone());
+            }
             let elsewhere = |d: &kspan_facts::Def| d.header != header && !matches!(d.detail, Detail::EnumConst { .. });
             if !ctx.target.has(&word) && ctx.home.facts.defs(&word).iter().any(elsewhere) && !names.contains(&word) {
                 wants.names.insert(word);
@@ -171,11 +179,49 @@ fn take_field(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, record: &str, fie
         let (risk, meaning) = (evolution.risk.into(), evolution.meaning.clone());
         return rename_member(plan, ctx, &uses, (record, field, target), &origin, risk, &meaning);
     }
+    if let Some(changed) = flatten(plan, ctx, &uses, record, field) {
+        return changed;
+    }
     if let Some(alias) = alias(ctx, record, field) {
         let origin = format!("same place in struct {record} of {}", ctx.home.kernel.release);
         return rename_member(plan, ctx, &uses, (record, field, &alias), &origin, Risk::None, "");
     }
     drop_initialisers(plan, ctx, tu, &uses, record, field)
+}
+
+/// Members of an inner structure that stand in the outer one on the target (`.reset.softreset` → `.softreset`), where
+/// evolutions say so for each that the driver names.
+fn flatten(plan: &mut Plan, ctx: &Context<'_>, uses: &[&Use], record: &str, field: &str) -> Option<Result<bool, String>> {
+    let mut edits = Vec::new();
+    for used in uses {
+        let (file, start) = place(ctx, &used.at).ok()?;
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
+        let rest = bytes.get(start..)?;
+        let mut tokens = lex::tokens(rest).map(|(_, range)| range);
+        let (first, dot, inner) = (tokens.next()?, tokens.next()?, tokens.next()?);
+        if rest.get(first)? != field.as_bytes() || rest.get(dot)? != b"." {
+            return None;
+        }
+        let path = format!("{field}.{}", String::from_utf8_lossy(rest.get(inner.clone())?));
+        let evolution = ctx.target.renamed_field(ctx.library, record, &path)?;
+        let Kind::Field { target, .. } = &evolution.kind else { return None };
+        edits.push((file, Edit { start, end: start + inner.end, text: target.clone() }, evolution));
+    }
+    let mut changed = false;
+    for (file, edit, evolution) in edits {
+        plan.remedies.insert(RemedyKey {
+            kind: RemedyKind::Rewrite,
+            subject: format!("struct {record}.{field}… → .{}", edit.text),
+            origin: format!("evolution {}", evolution.id),
+            risk: evolution.risk.into(),
+            meaning: evolution.meaning.clone(),
+        });
+        match plan.edits.add(&file, edit) {
+            Ok(new) => changed |= new,
+            Err(conflict) => return Some(Err(conflict.to_string())),
+        }
+    }
+    Some(Ok(changed))
 }
 
 /// A member of the home kernel that shares its place (an anonymous union) and that the target has.
@@ -345,10 +391,15 @@ fn place_adapter(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &a
     if plan.edits.of(&file).iter().any(|e| e.text.contains(&made.text) && e.start <= start) {
         return Ok(changed);
     }
-    let fresh_line = if binding.decl_start.column > 1 { "\n" } else { "" };
-    let text = format!("{fresh_line}{}#line {}\n", made.text, binding.decl_start.line);
+    let text = framed(&made.text, &made.name, &file, &binding.decl_start);
     changed |= plan.edits.add(&file, Edit { start, end: start, text }).map_err(|e| e.to_string())?;
     Ok(changed)
+}
+
+/// Generated text under a file name of its own, then back to the driver's line.
+fn framed(text: &str, name: &str, file: &std::path::Path, back: &Loc) -> String {
+    let fresh_line = if back.column > 1 { "\n" } else { "" };
+    format!("{fresh_line}#line 1 \"generated by kspan: {name}\"\n{text}#line {} \"{}\"\n", back.line, file.display())
 }
 
 /// Where a macro pastes the function's name together: the adapter takes the name, the driver's function another.
@@ -367,8 +418,7 @@ fn place_under_its_name(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, m
     let text = lex::rename(&lex::rename(&made.text, &function.name, &own), &made.name, &function.name);
     let rename = Edit { start: start + name.start, end: start + name.end, text: own };
     let mut changed = plan.edits.add(&file, rename).map_err(|e| e.to_string())?;
-    let fresh_line = if binding.decl_start.column > 1 { "\n" } else { "" };
-    let text = format!("{fresh_line}{text}#line {}\n", binding.decl_start.line);
+    let text = framed(&text, &made.name, &file, &binding.decl_start);
     changed |= plan.edits.add(&file, Edit { start: decl, end: decl, text }).map_err(|e| e.to_string())?;
     Ok(changed)
 }

@@ -32,6 +32,9 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
     if message.contains("has no member named") {
         return member(first, quoted.get(1).copied().unwrap_or_default());
     }
+    if message.starts_with("conflicting type") {
+        return provided_header(first, spot, home, target);
+    }
     if message.starts_with("unknown field") {
         return unknown_field(first, spot);
     }
@@ -46,6 +49,18 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
         return spot.word.map(|w| Need::Signature { name: w.to_owned() }).into_iter().collect();
     }
     names(message, &quoted, spot, home, target)
+}
+
+/// The header that declares what the driver itself defines: the driver's version of it is wanted.
+fn provided_header(name: &str, spot: &Spot<'_>, home: &View, target: &View) -> Vec<Need> {
+    let local = spot.tu.tu.functions.iter().any(|f| f.name == name && f.is_static);
+    let declared = home.facts.defs(name).into_iter().find(|d| {
+        matches!(d.detail, kspan_facts::Detail::Function { body: false, .. } | kspan_facts::Detail::Variable { .. })
+    });
+    match declared {
+        Some(def) if !local && target.has(name) => vec![Need::Header { header: def.header }],
+        _ => Vec::new(),
+    }
 }
 
 fn member(record: &str, field: &str) -> Vec<Need> {

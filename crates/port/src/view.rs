@@ -35,11 +35,31 @@ impl View {
         self.facts.has(name)
     }
 
+    /// The file behind `#include <header>`; `uapi/…` names are found beside the others.
+    #[must_use]
+    pub fn header_path(&self, header: &str) -> Option<std::path::PathBuf> {
+        self.facts.header_path(header).or_else(|| {
+            let path = self.kernel.source_dir.join("include").join(header);
+            path.is_file().then_some(path)
+        })
+    }
+
+    /// The names that a header defines itself.
+    #[must_use]
+    pub fn names_in(&self, header: &str) -> Vec<String> {
+        let names = self.facts.names_in_header(header);
+        match header.strip_prefix("uapi/") {
+            Some(plain) if names.is_empty() => self.facts.names_in_header(plain),
+            _ => names,
+        }
+    }
+
     /// A driver can include the header by itself: it is there, and is not one that refuses to be included directly.
     #[must_use]
     pub fn can_include(&self, header: &str) -> bool {
         let inner = ["linux/compiler-", "linux/compiler_types.h", "linux/compiler_attributes.h", "linux/kconfig.h"];
-        self.facts.header_exists(header) && !inner.iter().any(|i| header.starts_with(i))
+        (self.facts.header_exists(header) || header.starts_with("uapi/") && self.header_path(header).is_some())
+            && !inner.iter().any(|i| header.starts_with(i))
     }
 
     /// The header to include for a name, in the form drivers use; `None` if there is none, or every module has it anyway.
