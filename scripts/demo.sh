@@ -76,9 +76,9 @@ step "habanalabs of 6.1 on 5.10"
 matrix "$demo/drivers/habanalabs-6.1" --on bullseye,bookworm >"$demo/habanalabs-6.1.txt"
 cat "$demo/habanalabs-6.1.txt"
 
-step "one port: i6300esb on $(kernel_id bookworm)"
-rm -rf "$demo/ports/i6300esb"
-"$kspan" port "$demo/drivers/i6300esb" --on bookworm -o "$demo/ports/i6300esb" --diff || [ $? = 1 ]
+step "one port: xpad on $(kernel_id bookworm)"
+rm -rf "$demo/ports/xpad"
+"$kspan" port "$demo/drivers/xpad" --on bookworm -o "$demo/ports/xpad" --diff || [ $? = 1 ]
 
 step "done"
 cat <<END
@@ -86,7 +86,7 @@ Where everything lies:
   $demo/matrix.txt              the matrix with every open gap and risk (matrix.json: the same as data)
   $demo/habanalabs-6.1.txt      the 6.1 habanalabs on 5.10
   $demo/drivers/                the drivers as imported, each with its kspan.toml
-  $demo/ports/i6300esb/         a port: plain Kbuild, and port.json with every remedy and risk
+  $demo/ports/xpad/         a port: plain Kbuild, and port.json with every remedy and risk
   kernels and results           in $("$kspan" kernel show $home | sed -n 's/^build *//p' | sed 's,/kernels/.*,,')
 Try next:
   $kspan check $demo/drivers/e1000e --on bookworm
