@@ -37,7 +37,9 @@ fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, l
         }
     };
     let reached = reached(tu, target);
-    for used in tu.tu.uses.iter().filter(|u| u.via_macro.is_none()) {
+    // What the driver's own kernel headers define comes with them.
+    let own = |u: &&Use| u.kind != UseKind::Header && driver.owns_header(&u.header);
+    for used in tu.tu.uses.iter().filter(|u| u.via_macro.is_none() && !own(u)) {
         let other = || reshaped(used, home, target, library).map(|need| (need, true));
         if let Some((need, hard)) = of_use(used, driver, home, target, &reached).or_else(other) {
             note(need, &used.at, hard);
@@ -81,7 +83,7 @@ fn of_use(
             gone.then_some((Need::Header { header: name }, true))
         }
         UseKind::Field => {
-            let record = used.record.clone()?;
+            let record = used.record.clone().filter(|r| !r.starts_with('<'))?;
             let there = target.record(&record)?;
             let at_home = home.record(&record).is_some_and(|f| f.iter().any(|f| f.name == name));
             let gone = at_home && !there.iter().any(|f| f.name == name);
@@ -140,7 +142,8 @@ fn of_name(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -
     }
     let there = target.facts.defs(&name);
     let kind = name_kind(used.kind);
-    if !there.iter().any(|d| serves(d, kind)) {
+    let at_home = home.facts.defs(&name);
+    if !there.iter().any(|d| at_home.iter().any(|h| serves(d, h))) {
         return Some((Need::Name { name, kind }, true));
     }
     if used.args.is_some() && !same_shape(&name, used.args, home, target) {
@@ -150,11 +153,12 @@ fn of_name(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -
     far.then_some((Need::Moved { name }, false))
 }
 
-/// A definition that can stand for a use of that kind: functions and macros stand for each other, a tag for no function.
-fn serves(def: &Def, kind: NameKind) -> bool {
-    let is_type = matches!(def.detail, Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. });
-    let is_macro = matches!(def.detail, Detail::Macro { .. });
-    is_macro || is_type == (kind == NameKind::Type)
+/// A definition of the target that can stand for one of the home kernel: functions, variables and macros stand for each
+/// other, a tag for no function.
+fn serves(there: &Def, at_home: &Def) -> bool {
+    let is_type = |d: &Def| matches!(d.detail, Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. });
+    let is_macro = |d: &Def| matches!(d.detail, Detail::Macro { .. });
+    is_macro(there) || is_macro(at_home) || is_type(there) == is_type(at_home)
 }
 
 fn name_kind(kind: UseKind) -> NameKind {

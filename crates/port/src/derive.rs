@@ -167,6 +167,7 @@ impl<'a> Loop<'a> {
         let mut command = self.cache.sandboxed(&target.kernel, &target.flags.cc, self.dir, &[self.dir])?;
         command.arg(format!("-I{here}/overlay")).arg(format!("-I{here}/overlay/include"));
         command.args(&target.flags.args).args(tu.extra.iter().map(|a| a.replace(&home, &here)));
+        command.args(crate::plan::language_flags(&self.ctx));
         command.args(["-fsyntax-only", "-fdiagnostics-format=json", "-Werror=incompatible-pointer-types"]);
         command.args(["-Werror=implicit-function-declaration", "-Werror=int-conversion"]);
         let output = command.arg(self.dir.join(&tu.source)).output().map_err(|e| Error::io(self.dir, e))?;

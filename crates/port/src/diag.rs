@@ -13,11 +13,17 @@ pub struct Point {
     #[serde(default)]
     pub file: PathBuf,
     /// The line after `#line` directives: the driver's own.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_negative")]
     pub line: u32,
     /// Byte column.
-    #[serde(default, rename = "byte-column")]
+    #[serde(default, rename = "byte-column", deserialize_with = "not_negative")]
     pub column: u32,
+}
+
+/// gcc says -1 where it knows no column.
+fn not_negative<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let value = i64::deserialize(from)?;
+    Ok(u32::try_from(value).unwrap_or(0))
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -194,6 +200,12 @@ make: *** [Makefile:1: a.o] Error 1
     fn reads_arrays_spread_over_lines() {
         let text = "[\n{\"kind\": \"warning\",\n \"message\": \"m\",\n \"locations\": []}\n]\n";
         assert_eq!(parse(text)[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn takes_unknown_columns() {
+        let text = r#"[{"kind":"error","message":"m","locations":[{"caret":{"file":"a.h","line":3,"byte-column":-1}}]}]"#;
+        assert_eq!(parse(text)[0].at.as_ref().map(|p| (p.line, p.column)), Some((3, 0)));
     }
 
     #[test]

@@ -45,6 +45,12 @@ pub struct Home {
 }
 
 impl Home {
+    /// A kernel header that belongs to the driver, with or without `uapi/` before its name.
+    #[must_use]
+    pub fn owns_header(&self, header: &str) -> bool {
+        self.private_headers.iter().any(|h| h == header || h.strip_prefix("uapi/") == Some(header))
+    }
+
     /// A place of the analysis, relative to the driver; `None` when it lies outside.
     #[must_use]
     pub fn relative<'a>(&self, path: &'a Path) -> Option<&'a Path> {

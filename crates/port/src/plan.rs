@@ -22,6 +22,8 @@ pub enum HeaderPlan {
     Whole(Wants),
     /// The target's headers that have its names; what they lack is carried where it is used.
     Redirect(Vec<String>),
+    /// The target's header that an evolution says to stand for it, with all of its names.
+    Stand(String),
 }
 
 /// What a derivation works with.
@@ -93,10 +95,11 @@ impl Plan {
         Self { tus: vec![Wants::default(); built.tus.len()], ..Self::default() }
     }
 
-    /// Names that overlay headers define whole.
+    /// Overlay headers that give all of their names.
     fn whole(&self) -> BTreeSet<String> {
-        let is_whole = |(_, plan): &(&String, &HeaderPlan)| matches!(plan, HeaderPlan::Whole(_));
-        self.headers.iter().filter(is_whole).map(|(h, _)| h.clone()).collect()
+        let is_whole = |(_, plan): &(&String, &HeaderPlan)| matches!(plan, HeaderPlan::Whole(_) | HeaderPlan::Stand(_));
+        let whole = self.headers.iter().filter(is_whole).map(|(h, _)| h.as_str());
+        whole.flat_map(|h| std::iter::once(h).chain(h.strip_prefix("uapi/"))).map(str::to_owned).collect()
     }
 
     /// The files of the port.
@@ -247,6 +250,7 @@ fn overlay_header(
     remedies: &mut BTreeSet<RemedyKey>,
 ) -> Result<Vec<u8>> {
     match plan {
+        HeaderPlan::Stand(to) => Ok(redirect(header, std::slice::from_ref(to)).into_bytes()),
         HeaderPlan::Redirect(to) => Ok(redirect(header, to).into_bytes()),
         HeaderPlan::Whole(wants) => {
             let Some(path) = ctx.home.header_path(header) else {
@@ -277,6 +281,22 @@ fn redirect(header: &str, to: &[String]) -> String {
     out
 }
 
+/// The home kernel's dialect of C, where the target's is another: the driver and what is carried are written in it.
+#[must_use]
+pub fn language_flags(ctx: &Context<'_>) -> Vec<String> {
+    let flag = |view: &View, prefix: &str| view.flags.args.iter().find(|a| a.starts_with(prefix)).cloned();
+    let mut out = Vec::new();
+    let (home, target) = (flag(ctx.home, "-std="), flag(ctx.target, "-std="));
+    if home != target {
+        out.extend(home);
+    }
+    const MIXED: &str = "-Wdeclaration-after-statement";
+    if flag(ctx.target, MIXED).is_some() && flag(ctx.home, MIXED).is_none() {
+        out.push("-Wno-declaration-after-statement".to_owned());
+    }
+    out
+}
+
 /// Puts the overlay on the include path, in the driver's own Kbuild file (or Makefile).
 fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
     let name = if files.contains_key(Path::new("Kbuild")) { "Kbuild" } else { "Makefile" };
@@ -285,9 +305,13 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
         text.push(b'\n');
     }
     // Before the kernel's own headers, so that one which belongs to the driver wins over the target's version of it.
-    let lines = format!(
+    let mut lines = format!(
         "\n# Added by kspan for {}.\nLINUXINCLUDE := -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include $(LINUXINCLUDE)\n",
         ctx.target.kernel.release
     );
+    let language = language_flags(ctx);
+    if !language.is_empty() {
+        lines.push_str(&format!("ccflags-y += {}\n", language.join(" ")));
+    }
     text.extend_from_slice(lines.as_bytes());
 }

@@ -90,7 +90,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     }
     let by_evolution = ctx.library.headers(header).into_iter().find(|e| e.applies_to(ctx.target));
     if let Some(Kind::Header { target, .. }) = by_evolution.map(|e| &e.kind) {
-        plan.headers.insert(header.to_owned(), HeaderPlan::Redirect(vec![target.clone()]));
+        plan.headers.insert(header.to_owned(), HeaderPlan::Stand(target.clone()));
         note_header(plan, header, &format!("the target has it as <{target}>"));
         return Ok(true);
     }
@@ -224,15 +224,16 @@ fn flatten(plan: &mut Plan, ctx: &Context<'_>, uses: &[&Use], record: &str, fiel
     Some(Ok(changed))
 }
 
-/// A member of the home kernel that shares its place (an anonymous union) and that the target has.
+/// A callback of the home kernel that shares its place (an anonymous union holds the old and the new name) and that the
+/// target has.
 fn alias(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
     let fields = ctx.home.record(record)?;
     let own = fields.iter().find(|f| f.name == field)?;
     own.offset_bits?;
     let there = ctx.target.record(record)?;
     let shares = |f: &&kspan_facts::Field| {
-        f.name != field && f.offset_bits == own.offset_bits && f.ty.canonical == own.ty.canonical
-            && there.iter().any(|t| t.name == f.name)
+        f.name != field && f.callback.is_some() && f.offset_bits == own.offset_bits
+            && f.ty.canonical == own.ty.canonical && there.iter().any(|t| t.name == f.name)
     };
     fields.iter().find(shares).map(|f| f.name.clone())
 }

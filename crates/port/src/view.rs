@@ -180,6 +180,8 @@ impl KernelView for View {
         self.facts.config(symbol).is_some()
     }
     fn header_exists(&self, header: &str) -> bool {
-        self.facts.header_exists(header)
+        // The compiler's own headers are there for kernels that still put its directory on the include path.
+        let of_compiler = header == "stdarg.h" && self.flags.args.iter().any(|a| a == "-isystem");
+        of_compiler || self.facts.header_exists(header)
     }
 }
