@@ -148,6 +148,10 @@ impl Builder<'_> {
         let Some(def) = best(&defs) else {
             return Err(format!("{name} is in no header of the home kernel"));
         };
+        if let Some(header) = self.standing_header(&def.header) {
+            self.closure.includes.insert(header);
+            return Ok(());
+        }
         match &def.detail {
             Detail::Function { body: false, .. } | Detail::Variable { .. } => self.take_lift(name, def),
             Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
@@ -164,6 +168,15 @@ impl Builder<'_> {
         };
         let library = self.sources.library;
         library.for_name(name).into_iter().filter(fits).find(|e| library.applicable(e, self.sources.target))
+    }
+
+    /// The header of the target that an evolution says to stand for one that the target lacks.
+    fn standing_header(&self, header: &str) -> Option<String> {
+        let evolution = self.sources.library.headers(header).into_iter().find(|e| e.applies_to(self.sources.target))?;
+        match &evolution.kind {
+            Kind::Header { target, .. } => Some(target.clone()),
+            _ => None,
+        }
     }
 
     fn take_evolution(&mut self, name: &str, evolution: &Evolution) -> Result<(), String> {

@@ -90,9 +90,8 @@ fn config(used: &Use, home: &View, target: &View) -> Option<Finding> {
 
 /// A function that does its work at home and is an empty stub on the target, since it is configured out there.
 fn stub(used: &Use, home: &View, target: &View) -> Option<Finding> {
-    let stub_text = |view: &View| view.facts.defs(&used.name).iter().find_map(stub_body);
-    let there = stub_text(target)?;
-    if stub_text(home).is_some() || !home.has(&used.name) {
+    let there = stub_of(target, &used.name, 2)?;
+    if stub_of(home, &used.name, 2).is_some() || !home.has(&used.name) {
         return None;
     }
     let meaning = format!(
@@ -100,6 +99,26 @@ fn stub(used: &Use, home: &View, target: &View) -> Option<Finding> {
         used.name, target.kernel.release, there
     );
     Some(finding("stub", &used.name, Risk::Behaviour, meaning))
+}
+
+/// What a name's stub does, where it is one, or is an inline function or macro that leads to one.
+fn stub_of(view: &View, name: &str, depth: usize) -> Option<String> {
+    let defs = view.facts.defs(name);
+    if let Some(stub) = defs.iter().find_map(stub_body) {
+        return Some(stub);
+    }
+    let wrapper = defs.iter().find(|d| {
+        let short = d.text.len() < 400;
+        short && matches!(d.detail, Detail::Function { body: true, .. } | Detail::Macro { params: Some(_), .. })
+    })?;
+    if depth == 0 {
+        return None;
+    }
+    let open = wrapper.text.find(['{', ')'])?;
+    let callees = lex::calls(&wrapper.text[open..]);
+    let [callee] = callees.as_slice() else { return None };
+    let stub = stub_of(view, callee, depth - 1).filter(|_| callee != name)?;
+    Some(format!("{callee}() {stub}"))
 }
 
 /// The body of a function that does nothing but return a constant.

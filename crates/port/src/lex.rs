@@ -101,6 +101,23 @@ pub fn words(text: &str) -> Vec<String> {
     out
 }
 
+/// Words followed by `(` in a text, each once, less the keywords that look like calls.
+#[must_use]
+pub fn calls(text: &str) -> Vec<String> {
+    let all: Vec<(Token, Range<usize>)> = tokens(text.as_bytes()).collect();
+    let mut out: Vec<String> = Vec::new();
+    for pair in all.windows(2) {
+        if let [(Token::Word, word), (Token::Punct(b'('), _)] = pair {
+            let word = &text[word.clone()];
+            let keyword = matches!(word, "if" | "for" | "while" | "switch" | "return" | "sizeof" | "typeof" | "__typeof__");
+            if !keyword && !out.iter().any(|o| o == word) {
+                out.push(word.to_owned());
+            }
+        }
+    }
+    out
+}
+
 /// Members read or written through `.` or `->` in a text.
 #[must_use]
 pub fn members(text: &str) -> Vec<String> {
