@@ -153,7 +153,7 @@ impl Builder<'_> {
             return Ok(());
         }
         match &def.detail {
-            Detail::Function { body: false, .. } | Detail::Variable { .. } => self.take_lift(name, def),
+            Detail::Function { body: false, .. } | Detail::Variable { .. } if !is_made_here(def) => self.take_lift(name, def),
             Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
             _ => self.take_def(def, None),
         }
@@ -283,6 +283,12 @@ impl Builder<'_> {
             && let Some(why) = lacking_member(self.sources, &def.text, &signature_text(def))
         {
             return Err(format!("{}() of the home kernel {why}", def.name));
+        }
+        let same_text = |u: &Unit| renamed.is_none() && u.text.trim_end_matches(';') == def.text.trim_end_matches(';');
+        if self.closure.units.iter().any(same_text) {
+            // One invocation of a macro made several names.
+            self.done.insert(def.name.clone());
+            return Ok(());
         }
         self.include_origin(&def.header);
         self.dependencies(&def.text, &def.name)?;
@@ -459,6 +465,12 @@ fn best(defs: &[Def]) -> Option<&Def> {
         Detail::Function { .. } | Detail::Variable { .. } => 3,
     };
     defs.iter().min_by_key(rank)
+}
+
+/// A static variable with its value, or something that a macro's invocation makes: its text is all of it.
+fn is_made_here(def: &Def) -> bool {
+    let by_macro = !lex::words(&def.text).contains(&def.name);
+    by_macro || matches!(def.detail, Detail::Variable { .. }) && def.text.starts_with("static") && def.text.contains('=')
 }
 
 fn calls_itself(def: &Def) -> bool {

@@ -300,7 +300,31 @@ impl<'a> Loop<'a> {
         }
         let offset = line_start + start.column as usize - 1;
         let end = line_start + finish.column as usize;
-        lex::is_expression(original.get(offset..end)?).then_some(Need::Qualifier { file, offset, end })
+        let word = |at: usize| original.as_bytes().get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        let cut = word(offset.wrapping_sub(1)) && word(offset) || word(end.wrapping_sub(1)) && word(end);
+        let whole = !cut && lex::is_expression(original.get(offset..end)?);
+        (whole && self.api_was_not_const(diagnostic)).then_some(Need::Qualifier { file, offset, end })
+    }
+
+    /// The home kernel's parameter or member is const where the target's is not. Data that the target's kernel made const
+    /// is another matter: to cast that away would be wrong.
+    fn api_was_not_const(&self, diagnostic: &Diagnostic) -> bool {
+        let (home, target) = (self.ctx.home, self.ctx.target);
+        if let Some(rest) = diagnostic.message.strip_prefix("passing argument ") {
+            let index = rest.split(' ').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
+            let callee = diagnostic.quoted().into_iter().find(|q| home.callable(q).is_some());
+            let ty = |view: &crate::view::View| view.parameter(callee?, index.checked_sub(1)?);
+            return loses_const(ty(home), ty(target));
+        }
+        let line = diagnostic.at.as_ref().map_or(0, |at| at.line);
+        let uses = self.ctx.built.tus.iter().flat_map(|t| &t.tu.uses).filter(|u| u.at.line == line);
+        let fields = uses.filter_map(|u| Some((u.record.as_deref()?, u.name.as_str())));
+        fields.into_iter().any(|(record, name)| {
+            let ty = |view: &crate::view::View| {
+                Some(view.record(record)?.into_iter().find(|f| f.name == name)?.ty.canonical)
+            };
+            loses_const(ty(home), ty(target))
+        })
     }
 
     /// The text of the line that a diagnostic marks, as it stands in the port, and the column in it.
@@ -367,6 +391,13 @@ impl<'a> Loop<'a> {
             ..Derived::default()
         }
     }
+}
+
+/// The type at home is that of the target with more `const`.
+fn loses_const(home: Option<String>, target: Option<String>) -> bool {
+    let (Some(home), Some(target)) = (home, target) else { return false };
+    let count = |t: &str| t.matches("const").count();
+    crate::cfn::bare(&home) == crate::cfn::bare(&target) && count(&home) > count(&target)
 }
 
 fn errors_of(tu: usize, diagnostics: Vec<Diagnostic>) -> Vec<(usize, Diagnostic)> {

@@ -140,6 +140,15 @@ impl View {
         library.fields(record).into_iter().filter(is_it).find(|e| e.applies_to(self))
     }
 
+    /// The canonical type of a function's parameter, counted from 0.
+    #[must_use]
+    pub fn parameter(&self, function: &str, index: usize) -> Option<String> {
+        match self.callable(function)?.detail {
+            Detail::Function { sig, .. } => sig.params.get(index).map(|p| p.ty.canonical.clone()),
+            _ => None,
+        }
+    }
+
     /// The function or function-like macro of a name, functions first.
     #[must_use]
     pub fn callable(&self, name: &str) -> Option<Def> {
