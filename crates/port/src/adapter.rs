@@ -42,7 +42,14 @@ pub struct Wanted<'a> {
 /// # Errors
 /// Says which parameter of the driver's function nothing on the target can give.
 pub fn make(wanted: &Wanted<'_>, library: &Library, target: &View) -> Result<Adapter, String> {
-    let evolution = library.callbacks(wanted.record, wanted.field).into_iter().find(|e| e.applies_to(target));
+    // An evolution of the callback goes by the target's name of the member.
+    let renamed = target.renamed_field(library, wanted.record, wanted.field).and_then(|e| match &e.kind {
+        Kind::Field { target, .. } => Some(target.as_str()),
+        _ => None,
+    });
+    let names = std::iter::once(wanted.field).chain(renamed);
+    let mut known = names.flat_map(|field| library.callbacks(wanted.record, field));
+    let evolution = known.find(|e| e.applies_to(target));
     let name = format!("kspan_{}_{}", wanted.function, wanted.field.replace(['#', '.'], "_"));
     if let Some((e, template)) = evolution.and_then(|e| whole(e).map(|t| (e, t))) {
         let text = template.replace("{name}", &name).replace("{fn}", wanted.function);

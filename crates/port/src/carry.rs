@@ -399,6 +399,9 @@ impl Builder<'_> {
 
     /// The home kernel's shape of a name that the target has in another shape.
     fn replace(&mut self, name: &str) -> Result<(), String> {
+        if self.done.contains(name) {
+            return Ok(());
+        }
         if let Some(evolution) = self.evolution(name) {
             return self.take_evolution(name, &evolution.clone());
         }

@@ -136,7 +136,7 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     ];
     let about_a_name = ABOUT_A_NAME.iter().any(|p| message.contains(p));
     let mut candidates: Vec<String> = quoted.iter().flat_map(|q| lex::words(q)).collect();
-    if !about_a_name || message.contains("storage size") {
+    if !about_a_name || message.contains("storage size") || message.contains("incomplete type") {
         candidates.extend(spot.word.map(str::to_owned));
         candidates.extend(lex::words(spot.line_text));
     }
