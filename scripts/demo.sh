@@ -86,7 +86,7 @@ Where everything lies:
   $demo/matrix.txt              the matrix with every open gap and risk (matrix.json: the same as data)
   $demo/habanalabs-6.1.txt      the 6.1 habanalabs on 5.10
   $demo/drivers/                the drivers as imported, each with its kspan.toml
-  $demo/ports/xpad/         a port: plain Kbuild, and port.json with every remedy and risk
+  $demo/ports/xpad/             a port: plain Kbuild, and port.json with every remedy and risk
   kernels and results           in $("$kspan" kernel show $home | sed -n 's/^build *//p' | sed 's,/kernels/.*,,')
 Try next:
   $kspan check $demo/drivers/e1000e --on bookworm
