@@ -201,7 +201,7 @@ pub fn date(text: &str) -> Option<u64> {
     };
     let in_range = hours < 24 && minutes < 60 && seconds < 61;
     let days = days_before(year, month) + day - 1;
-    in_range.then_some(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+    in_range.then(|| days * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
 /// Days from 1970 to the first of a month (0 is January).

@@ -43,11 +43,23 @@ pub enum Step<'a> {
 ///
 /// # Errors
 /// When the workers cannot be made.
-pub fn run(engine: &Engine, cells: &[Cell], jobs: usize, step: &(dyn Fn(Step<'_>) + Sync)) -> std::io::Result<Vec<Done>> {
+pub fn run(
+    engine: &Engine,
+    cells: &[Cell],
+    jobs: usize,
+    step: &(dyn Fn(Step<'_>) + Sync),
+) -> std::io::Result<Vec<Done>> {
     let jobs = jobs.max(1);
     let client = jobserver::Client::new(jobs)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().map_err(std::io::Error::other)?;
-    let options = KbuildOptions { jobs, jobserver: Some(client), ..KbuildOptions::default() };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(jobs)
+        .build()
+        .map_err(std::io::Error::other)?;
+    let options = KbuildOptions {
+        jobs,
+        jobserver: Some(client),
+        ..KbuildOptions::default()
+    };
     let mut drivers: Vec<Arc<Driver>> = cells.iter().map(|c| c.driver.clone()).collect();
     drivers.sort_by(|a, b| a.dir.cmp(&b.dir));
     drivers.dedup_by(|a, b| a.dir == b.dir);
@@ -58,14 +70,27 @@ pub fn run(engine: &Engine, cells: &[Cell], jobs: usize, step: &(dyn Fn(Step<'_>
             step(Step::Home(&driver.manifest.name));
         });
     });
-    Ok(pool.install(|| cells.par_iter().with_max_len(1).map(|cell| one(engine, cell, &options, step)).collect()))
+    Ok(pool.install(|| {
+        cells
+            .par_iter()
+            .with_max_len(1)
+            .map(|cell| one(engine, cell, &options, step))
+            .collect()
+    }))
 }
 
-fn one(engine: &Engine, cell: &Cell, options: &KbuildOptions, step: &(dyn Fn(Step<'_>) + Sync)) -> Done {
+fn one(
+    engine: &Engine,
+    cell: &Cell,
+    options: &KbuildOptions,
+    step: &(dyn Fn(Step<'_>) + Sync),
+) -> Done {
     let done = Done {
         driver: cell.driver.manifest.name.clone(),
         kernel: cell.target.kernel.id.clone(),
-        port: engine.port(&cell.driver, &cell.target, options).map_err(|e| e.to_string()),
+        port: engine
+            .port(&cell.driver, &cell.target, options)
+            .map_err(|e| e.to_string()),
     };
     step(Step::Cell(&done));
     done

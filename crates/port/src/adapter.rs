@@ -43,17 +43,31 @@ pub struct Wanted<'a> {
 /// Says which parameter of the driver's function nothing on the target can give.
 pub fn make(wanted: &Wanted<'_>, library: &Library, target: &View) -> Result<Adapter, String> {
     // An evolution of the callback goes by the target's name of the member.
-    let renamed = target.renamed_field(library, wanted.record, wanted.field).and_then(|e| match &e.kind {
-        Kind::Field { target, .. } => Some(target.as_str()),
-        _ => None,
-    });
+    let renamed = target
+        .renamed_field(library, wanted.record, wanted.field)
+        .and_then(|e| match &e.kind {
+            Kind::Field { target, .. } => Some(target.as_str()),
+            _ => None,
+        });
     let names = std::iter::once(wanted.field).chain(renamed);
     let mut known = names.flat_map(|field| library.callbacks(wanted.record, field));
     let evolution = known.find(|e| e.applies_to(target));
-    let name = format!("kspan_{}_{}", wanted.function, wanted.field.replace(['#', '.'], "_"));
+    let name = format!(
+        "kspan_{}_{}",
+        wanted.function,
+        wanted.field.replace(['#', '.'], "_")
+    );
     if let Some((e, template)) = evolution.and_then(|e| whole(e).map(|t| (e, t))) {
-        let text = template.replace("{name}", &name).replace("{fn}", wanted.function);
-        return Ok(adapter(name, with_newline(text), e.risk.into(), e.meaning.clone(), Some(e)));
+        let text = template
+            .replace("{name}", &name)
+            .replace("{fn}", wanted.function);
+        return Ok(adapter(
+            name,
+            with_newline(text),
+            e.risk.into(),
+            e.meaning.clone(),
+            Some(e),
+        ));
     }
     let (arguments, mut risk, mut meaning) = arguments(wanted, evolution)?;
     let call = format!("{}({})", wanted.function, arguments.join(", "));
@@ -64,14 +78,35 @@ pub fn make(wanted: &Wanted<'_>, library: &Library, target: &View) -> Result<Ada
     if let Some(e) = evolution {
         (risk, meaning) = (e.risk.into(), e.meaning.clone());
     }
-    let parameters: Vec<String> =
-        wanted.want.params.iter().enumerate().map(|(i, p)| cfn::declare(&p.ty.spelling, &format!("a{i}"))).collect();
-    let list = if parameters.is_empty() { "void".to_owned() } else { parameters.join(", ") };
+    let parameters: Vec<String> = wanted
+        .want
+        .params
+        .iter()
+        .enumerate()
+        .map(|(i, p)| cfn::declare(&p.ty.spelling, &format!("a{i}")))
+        .collect();
+    let list = if parameters.is_empty() {
+        "void".to_owned()
+    } else {
+        parameters.join(", ")
+    };
     let head = cfn::declare(&wanted.want.ret.spelling, &format!("{name}({list})"));
-    Ok(adapter(name, format!("static {head}\n{{\n\t{body}\n}}\n"), risk, meaning, evolution))
+    Ok(adapter(
+        name,
+        format!("static {head}\n{{\n\t{body}\n}}\n"),
+        risk,
+        meaning,
+        evolution,
+    ))
 }
 
-fn adapter(name: String, text: String, risk: Risk, meaning: String, evolution: Option<&Evolution>) -> Adapter {
+fn adapter(
+    name: String,
+    text: String,
+    risk: Risk,
+    meaning: String,
+    evolution: Option<&Evolution>,
+) -> Adapter {
     Adapter {
         name,
         text,
@@ -97,7 +132,10 @@ fn whole(evolution: &Evolution) -> Option<String> {
 }
 
 /// The arguments for the driver's function: the target's parameters of the same type in order, evolutions for the rest.
-fn arguments(wanted: &Wanted<'_>, evolution: Option<&Evolution>) -> Result<(Vec<String>, Risk, String), String> {
+fn arguments(
+    wanted: &Wanted<'_>,
+    evolution: Option<&Evolution>,
+) -> Result<(Vec<String>, Risk, String), String> {
     let (mut risk, mut meaning) = (Risk::None, String::new());
     let mut used = vec![false; wanted.want.params.len()];
     let mut out = Vec::new();
@@ -126,9 +164,13 @@ fn arguments(wanted: &Wanted<'_>, evolution: Option<&Evolution>) -> Result<(Vec<
 
 /// The expression by which an evolution finds a value of this type.
 fn told(evolution: Option<&Evolution>, ty: &Ty) -> Option<String> {
-    let Kind::Callback { params, .. } = &evolution?.kind else { return None };
+    let Kind::Callback { params, .. } = &evolution?.kind else {
+        return None;
+    };
     let wanted = [cfn::bare(&ty.spelling), cfn::bare(&ty.canonical)];
-    let (_, expression) = params.iter().find(|(t, _)| wanted.contains(&cfn::bare(t)))?;
+    let (_, expression) = params
+        .iter()
+        .find(|(t, _)| wanted.contains(&cfn::bare(t)))?;
     let mut text = expression.clone();
     for i in 0..10 {
         text = text.replace(&format!("{{{i}}}"), &format!("a{i}"));
@@ -157,35 +199,79 @@ fn is_integer(ty: &str) -> bool {
     bare.starts_with("enum ") && !bare.contains('*')
         || matches!(
             bare.as_str(),
-            "int" | "unsigned int" | "long" | "unsigned long" | "short" | "unsigned short" | "char" | "unsigned char"
-                | "signed char" | "_Bool" | "bool" | "long long" | "unsigned long long"
+            "int"
+                | "unsigned int"
+                | "long"
+                | "unsigned long"
+                | "short"
+                | "unsigned short"
+                | "char"
+                | "unsigned char"
+                | "signed char"
+                | "_Bool"
+                | "bool"
+                | "long long"
+                | "unsigned long long"
         )
 }
 
 /// The body, with what its return may change.
-fn returning(call: &str, wanted: &Wanted<'_>, evolution: Option<&Evolution>) -> (String, Risk, String) {
-    let (have, want) = (wanted.have.ret.canonical.as_str(), wanted.want.ret.canonical.as_str());
+fn returning(
+    call: &str,
+    wanted: &Wanted<'_>,
+    evolution: Option<&Evolution>,
+) -> (String, Risk, String) {
+    let (have, want) = (
+        wanted.have.ret.canonical.as_str(),
+        wanted.want.ret.canonical.as_str(),
+    );
     match (have == "void", want == "void") {
         (true, true) => (format!("{call};"), Risk::None, String::new()),
         (true, false) => {
             let value = match evolution.map(|e| &e.kind) {
-                Some(Kind::Callback { ret: Some(value), .. }) => value.clone(),
+                Some(Kind::Callback {
+                    ret: Some(value), ..
+                }) => value.clone(),
                 _ => "0".to_owned(),
             };
-            (format!("{call};\n\treturn {value};"), Risk::Default, format!("{} returns {value}", wanted.field))
+            (
+                format!("{call};\n\treturn {value};"),
+                Risk::Default,
+                format!("{} returns {value}", wanted.field),
+            )
         }
         (false, true) => {
-            let meaning = format!("what {}() returns is lost: the target's {} returns nothing", wanted.function, wanted.field);
+            let meaning = format!(
+                "what {}() returns is lost: the target's {} returns nothing",
+                wanted.function, wanted.field
+            );
             (format!("{call};"), Risk::Behaviour, meaning)
         }
         (false, false) if fits(&wanted.have.ret, &wanted.want.ret) => {
-            let meaning = if have == want { String::new() } else { format!("{have} returned as {want}") };
-            let risk = if have == want || !is_integer(have) { Risk::None } else { Risk::Default };
-            let loses_const = have != want && cfn::bare(have) == cfn::bare(want) && have.contains('*');
-            let cast = if loses_const { format!("({})", wanted.want.ret.spelling) } else { String::new() };
+            let meaning = if have == want {
+                String::new()
+            } else {
+                format!("{have} returned as {want}")
+            };
+            let risk = if have == want || !is_integer(have) {
+                Risk::None
+            } else {
+                Risk::Default
+            };
+            let loses_const =
+                have != want && cfn::bare(have) == cfn::bare(want) && have.contains('*');
+            let cast = if loses_const {
+                format!("({})", wanted.want.ret.spelling)
+            } else {
+                String::new()
+            };
             (format!("return {cast}{call};"), risk, meaning)
         }
-        (false, false) => (format!("return {call};"), Risk::Unknown, format!("{have} returned as {want}")),
+        (false, false) => (
+            format!("return {call};"),
+            Risk::Unknown,
+            format!("{have} returned as {want}"),
+        ),
     }
 }
 
@@ -199,15 +285,34 @@ mod tests {
 
     fn arguments_of(have: &str, want: &str) -> Result<Vec<String>, String> {
         let (have, want) = (signature(have), signature(want));
-        let wanted = Wanted { record: "r", field: "f", function: "fn", have: &have, want: &want };
+        let wanted = Wanted {
+            record: "r",
+            field: "f",
+            function: "fn",
+            have: &have,
+            want: &want,
+        };
         arguments(&wanted, None).map(|a| a.0)
     }
 
     #[test]
     fn parameters_are_matched_by_type() {
-        assert_eq!(arguments_of("int (struct a *)", "int (struct a *, const struct id *)").unwrap(), ["a0"]);
-        assert_eq!(arguments_of("int (struct b *, struct a *)", "int (struct a *, struct b *)").unwrap(), ["a1", "a0"]);
-        assert_eq!(arguments_of("int (struct a *)", "int (const struct a *)").unwrap(), ["(struct a *)a0"]);
+        assert_eq!(
+            arguments_of("int (struct a *)", "int (struct a *, const struct id *)").unwrap(),
+            ["a0"]
+        );
+        assert_eq!(
+            arguments_of(
+                "int (struct b *, struct a *)",
+                "int (struct a *, struct b *)"
+            )
+            .unwrap(),
+            ["a1", "a0"]
+        );
+        assert_eq!(
+            arguments_of("int (struct a *)", "int (const struct a *)").unwrap(),
+            ["(struct a *)a0"]
+        );
         assert!(arguments_of("int (struct a *, struct b *)", "int (struct a *)").is_err());
     }
 }

@@ -78,8 +78,17 @@ impl Closure {
     /// Everything that `wants` needs, dependencies included.
     #[must_use]
     pub fn compute(sources: &Sources<'_>, wants: &Wants) -> Self {
-        let mut builder = Builder { sources, wants, closure: Self::default(), done: HashSet::new(), open: Vec::new() };
-        builder.closure.includes.extend(wants.includes.iter().cloned());
+        let mut builder = Builder {
+            sources,
+            wants,
+            closure: Self::default(),
+            done: HashSet::new(),
+            open: Vec::new(),
+        };
+        builder
+            .closure
+            .includes
+            .extend(wants.includes.iter().cloned());
         for name in &wants.names {
             if let Err(why) = builder.provide(name) {
                 builder.closure.refused.insert(name.clone(), why);
@@ -115,10 +124,14 @@ impl Builder<'_> {
             return Ok(());
         }
         if self.wants.barred.contains(name) {
-            return Err(format!("{name} conflicts with a declaration of the target kernel"));
+            return Err(format!(
+                "{name} conflicts with a declaration of the target kernel"
+            ));
         }
         if self.closure.units.len() > MOST_UNITS {
-            return Err(format!("needs more than {MOST_UNITS} definitions of the home kernel"));
+            return Err(format!(
+                "needs more than {MOST_UNITS} definitions of the home kernel"
+            ));
         }
         self.open.push(name.to_owned());
         let mark = self.closure.units.len();
@@ -153,7 +166,11 @@ impl Builder<'_> {
             return Ok(());
         }
         match &def.detail {
-            Detail::Function { body: false, .. } | Detail::Variable { .. } if !is_made_here(def) => self.take_lift(name, def),
+            Detail::Function { body: false, .. } | Detail::Variable { .. }
+                if !is_made_here(def) =>
+            {
+                self.take_lift(name, def)
+            }
             Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
             _ => self.take_def(def, None),
         }
@@ -163,16 +180,27 @@ impl Builder<'_> {
     fn evolution(&self, name: &str) -> Option<&Evolution> {
         let home = self.sources.home;
         let fits = |e: &&Evolution| match &e.kind {
-            Kind::Override { home_arity, .. } => home_arity.iter().all(|(n, count)| home.arity(n) == Some(*count)),
+            Kind::Override { home_arity, .. } => home_arity
+                .iter()
+                .all(|(n, count)| home.arity(n) == Some(*count)),
             _ => true,
         };
         let library = self.sources.library;
-        library.for_name(name).into_iter().filter(fits).find(|e| library.applicable(e, self.sources.target))
+        library
+            .for_name(name)
+            .into_iter()
+            .filter(fits)
+            .find(|e| library.applicable(e, self.sources.target))
     }
 
     /// The header of the target that an evolution says to stand for one that the target lacks.
     fn standing_header(&self, header: &str) -> Option<String> {
-        let evolution = self.sources.library.headers(header).into_iter().find(|e| e.applies_to(self.sources.target))?;
+        let evolution = self
+            .sources
+            .library
+            .headers(header)
+            .into_iter()
+            .find(|e| e.applies_to(self.sources.target))?;
         match &evolution.kind {
             Kind::Header { target, .. } => Some(target.clone()),
             _ => None,
@@ -181,11 +209,17 @@ impl Builder<'_> {
 
     fn take_evolution(&mut self, name: &str, evolution: &Evolution) -> Result<(), String> {
         let text = evolution.text().unwrap_or_default();
-        self.closure.includes.extend(evolution.includes.iter().cloned());
+        self.closure
+            .includes
+            .extend(evolution.includes.iter().cloned());
         for provided in &evolution.provides {
             self.done.insert(provided.clone());
         }
-        for needed in evolution.needs.iter().filter(|n| !self.sources.target.has(n)) {
+        for needed in evolution
+            .needs
+            .iter()
+            .filter(|n| !self.sources.target.has(n))
+        {
             self.provide(needed)?;
         }
         self.push(Unit {
@@ -201,7 +235,8 @@ impl Builder<'_> {
     }
 
     fn take_lift(&mut self, name: &str, def: &Def) -> Result<(), String> {
-        let lacking = || format!("{name} is a function of the home kernel that the target does not have");
+        let lacking =
+            || format!("{name} is a function of the home kernel that the target does not have");
         let index = self.sources.lift.ok_or_else(lacking)?;
         let found = index.function(name, self.sources).ok_or_else(lacking)?;
         self.dependencies(&found.text, name)?;
@@ -214,7 +249,11 @@ impl Builder<'_> {
             kind: RemedyKind::Lift,
             origin: found.origin,
             risk: risk.max(Risk::Default),
-            meaning: if meaning.is_empty() { "the home kernel's code runs on the target".to_owned() } else { meaning },
+            meaning: if meaning.is_empty() {
+                "the home kernel's code runs on the target".to_owned()
+            } else {
+                meaning
+            },
             replaces: false,
         });
         Ok(())
@@ -237,7 +276,10 @@ impl Builder<'_> {
             meaning = format!("the target's code does not know the value {}", def.name);
             let taken = self.constant_with_value(&siblings, value);
             if let Some(other) = taken {
-                return Err(format!("{} has the value that {other} has on the target", def.name));
+                return Err(format!(
+                    "{} has the value that {other} has on the target",
+                    def.name
+                ));
             }
         }
         self.include_origin(&def.header);
@@ -269,13 +311,18 @@ impl Builder<'_> {
     fn constant_with_value(&self, siblings: &[String], value: i64) -> Option<String> {
         let target = &self.sources.target.facts;
         let same = |d: &Def| matches!(d.detail, Detail::EnumConst { value: v, .. } if v == value);
-        siblings.iter().find(|s| target.defs(s).iter().any(same)).cloned()
+        siblings
+            .iter()
+            .find(|s| target.defs(s).iter().any(same))
+            .cloned()
     }
 
     /// A definition of the home kernel's headers, as it stands there, or under another name.
     fn take_def(&mut self, def: &Def, renamed: Option<&str>) -> Result<(), String> {
         if let Detail::Enum { constants } = &def.detail
-            && constants.iter().any(|(name, _)| self.sources.target.has(name))
+            && constants
+                .iter()
+                .any(|(name, _)| self.sources.target.has(name))
         {
             return self.take_partial_enum(def, constants);
         }
@@ -284,7 +331,9 @@ impl Builder<'_> {
         {
             return Err(format!("{}() of the home kernel {why}", def.name));
         }
-        let same_text = |u: &Unit| renamed.is_none() && u.text.trim_end_matches(';') == def.text.trim_end_matches(';');
+        let same_text = |u: &Unit| {
+            renamed.is_none() && u.text.trim_end_matches(';') == def.text.trim_end_matches(';')
+        };
         if self.closure.units.iter().any(same_text) {
             // One invocation of a macro made several names.
             self.done.insert(def.name.clone());
@@ -293,7 +342,9 @@ impl Builder<'_> {
         self.include_origin(&def.header);
         self.dependencies(&def.text, &def.name)?;
         let (risk, meaning) = match def.detail {
-            Detail::Function { .. } | Detail::Macro { .. } => touched(self.sources, &def.text, &signature_text(def)),
+            Detail::Function { .. } | Detail::Macro { .. } => {
+                touched(self.sources, &def.text, &signature_text(def))
+            }
             _ => (Risk::None, String::new()),
         };
         let text = terminated(def, renamed);
@@ -313,15 +364,26 @@ impl Builder<'_> {
     fn take_partial_enum(&mut self, def: &Def, constants: &[(String, i64)]) -> Result<(), String> {
         let target = &self.sources.target.facts;
         let other_value = |(name, value): &&(String, i64)| {
-            let differs = |d: &Def| matches!(d.detail, Detail::EnumConst { value: v, .. } if v != *value);
+            let differs =
+                |d: &Def| matches!(d.detail, Detail::EnumConst { value: v, .. } if v != *value);
             target.defs(name).iter().any(differs)
         };
         if let Some((name, _)) = constants.iter().find(other_value) {
-            return Err(format!("enum {} differs: {name} has another value on the target", def.name));
+            return Err(format!(
+                "enum {} differs: {name} has another value on the target",
+                def.name
+            ));
         }
-        let missing: Vec<String> =
-            constants.iter().filter(|(n, _)| !target.has(n)).map(|(n, v)| format!("\t{n} = {v},\n")).collect();
-        let body = if missing.is_empty() { format!("\tkspan_{}_none,\n", def.name) } else { missing.concat() };
+        let missing: Vec<String> = constants
+            .iter()
+            .filter(|(n, _)| !target.has(n))
+            .map(|(n, v)| format!("\t{n} = {v},\n"))
+            .collect();
+        let body = if missing.is_empty() {
+            format!("\tkspan_{}_none,\n", def.name)
+        } else {
+            missing.concat()
+        };
         self.include_origin(&def.header);
         for (name, _) in constants {
             match target.has(name) {
@@ -406,17 +468,29 @@ impl Builder<'_> {
             return self.take_evolution(name, &evolution.clone());
         }
         let defs = self.sources.home.facts.defs(name);
-        let header_only = |d: &&Def| matches!(d.detail, Detail::Macro { .. } | Detail::Function { body: true, .. });
+        let header_only = |d: &&Def| {
+            matches!(
+                d.detail,
+                Detail::Macro { .. } | Detail::Function { body: true, .. }
+            )
+        };
         let Some(def) = defs.iter().find(header_only) else {
             let there = self.sources.target.callable(name).is_some();
             let exported = self.sources.target.facts.export(name).is_some();
             return Err(match there && exported {
-                true => format!("{name} takes other parameters on the target, and no evolution says how to call it"),
+                true => format!(
+                    "{name} takes other parameters on the target, and no evolution says how to call it"
+                ),
                 false => format!("{name} is not exported to modules on the target"),
             });
         };
-        if lex::words(&def.text).iter().filter(|w| *w == name).count() > 0 && matches!(def.detail, Detail::Macro { .. }) && calls_itself(def) {
-            return Err(format!("{name} is a macro around a function of the same name, whose shape differs"));
+        if lex::words(&def.text).iter().filter(|w| *w == name).count() > 0
+            && matches!(def.detail, Detail::Macro { .. })
+            && calls_itself(def)
+        {
+            return Err(format!(
+                "{name} is a macro around a function of the same name, whose shape differs"
+            ));
         }
         self.take_def(def, Some(&format!("kspan_{name}")))
     }
@@ -455,7 +529,10 @@ impl Builder<'_> {
     }
 
     fn origin(&self, def: &Def) -> String {
-        format!("{}:{} of {}", def.path, def.lines.0, self.sources.home.kernel.release)
+        format!(
+            "{}:{} of {}",
+            def.path, def.lines.0, self.sources.home.kernel.release
+        )
     }
 }
 
@@ -464,7 +541,10 @@ fn best(defs: &[Def]) -> Option<&Def> {
     let rank = |d: &&Def| match d.detail {
         Detail::Function { body: true, .. } => 0,
         Detail::Macro { .. } => 1,
-        Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. } | Detail::EnumConst { .. } => 2,
+        Detail::Record { .. }
+        | Detail::Enum { .. }
+        | Detail::Typedef { .. }
+        | Detail::EnumConst { .. } => 2,
         Detail::Function { .. } | Detail::Variable { .. } => 3,
     };
     defs.iter().min_by_key(rank)
@@ -473,7 +553,10 @@ fn best(defs: &[Def]) -> Option<&Def> {
 /// A static variable with its value, or something that a macro's invocation makes: its text is all of it.
 fn is_made_here(def: &Def) -> bool {
     let by_macro = !lex::words(&def.text).contains(&def.name);
-    by_macro || matches!(def.detail, Detail::Variable { .. }) && def.text.starts_with("static") && def.text.contains('=')
+    by_macro
+        || matches!(def.detail, Detail::Variable { .. })
+            && def.text.starts_with("static")
+            && def.text.contains('=')
 }
 
 fn calls_itself(def: &Def) -> bool {
@@ -493,14 +576,20 @@ fn terminated(def: &Def, renamed: Option<&str>) -> String {
     if is_macro {
         return format!("#undef {name}\n{text}");
     }
-    format!("{}\n#undef {name}\n#define {name} {new}", lex::rename(&text, name, new))
+    format!(
+        "{}\n#undef {name}\n#define {name} {new}",
+        lex::rename(&text, name, new)
+    )
 }
 
 fn signature_text(def: &Def) -> String {
     match &def.detail {
-        Detail::Function { sig, .. } => {
-            sig.params.iter().map(|p| p.ty.spelling.clone()).collect::<Vec<_>>().join(" ")
-        }
+        Detail::Function { sig, .. } => sig
+            .params
+            .iter()
+            .map(|p| p.ty.spelling.clone())
+            .collect::<Vec<_>>()
+            .join(" "),
         _ => String::new(),
     }
 }
@@ -510,21 +599,36 @@ fn touched(sources: &Sources<'_>, text: &str, types: &str) -> (Risk, String) {
     let members = lex::members(text);
     let mut worst = (Risk::None, String::new());
     for tag in lex::words(types) {
-        let (Some(home), Some(target)) = (record(&sources.home.facts, &tag), record(&sources.target.facts, &tag)) else {
+        let (Some(home), Some(target)) = (
+            record(&sources.home.facts, &tag),
+            record(&sources.target.facts, &tag),
+        ) else {
             continue;
         };
         let field = |fields: &[kspan_facts::Field], m: &str| {
-            fields.iter().find(|f| f.name == m).map(|f| f.ty.canonical.clone())
+            fields
+                .iter()
+                .find(|f| f.name == m)
+                .map(|f| f.ty.canonical.clone())
         };
         for member in &members {
-            let Some(at_home) = field(&home, member) else { continue };
+            let Some(at_home) = field(&home, member) else {
+                continue;
+            };
             match field(&target, member) {
                 Some(there) if there == at_home => {}
                 Some(there) => {
-                    let meaning = format!("uses struct {tag}.{member}, {there} on the target and {at_home} at home");
+                    let meaning = format!(
+                        "uses struct {tag}.{member}, {there} on the target and {at_home} at home"
+                    );
                     worst = worst.max((Risk::Behaviour, meaning));
                 }
-                None => worst = worst.max((Risk::Behaviour, format!("uses struct {tag}.{member}, which the target lacks"))),
+                None => {
+                    worst = worst.max((
+                        Risk::Behaviour,
+                        format!("uses struct {tag}.{member}, which the target lacks"),
+                    ))
+                }
             }
         }
     }
@@ -536,14 +640,28 @@ fn touched(sources: &Sources<'_>, text: &str, types: &str) -> (Risk, String) {
 fn lacking_member(sources: &Sources<'_>, text: &str, types: &str) -> Option<String> {
     let pairs: Vec<(String, Vec<kspan_facts::Field>, Vec<kspan_facts::Field>)> = lex::words(types)
         .into_iter()
-        .filter_map(|tag| Some((tag.clone(), record(&sources.home.facts, &tag)?, record(&sources.target.facts, &tag)?)))
+        .filter_map(|tag| {
+            Some((
+                tag.clone(),
+                record(&sources.home.facts, &tag)?,
+                record(&sources.target.facts, &tag)?,
+            ))
+        })
         .collect();
     let in_any = |m: &str, home: bool| {
-        pairs.iter().any(|(_, h, t)| if home { h } else { t }.iter().any(|f| f.name == m))
+        pairs
+            .iter()
+            .any(|(_, h, t)| if home { h } else { t }.iter().any(|f| f.name == m))
     };
-    let member = lex::members(text).into_iter().find(|m| in_any(m, true) && !in_any(m, false))?;
-    let (tag, ..) = pairs.iter().find(|(_, h, _)| h.iter().any(|f| f.name == member))?;
-    Some(format!("uses struct {tag}.{member}, which the target lacks"))
+    let member = lex::members(text)
+        .into_iter()
+        .find(|m| in_any(m, true) && !in_any(m, false))?;
+    let (tag, ..) = pairs
+        .iter()
+        .find(|(_, h, _)| h.iter().any(|f| f.name == member))?;
+    Some(format!(
+        "uses struct {tag}.{member}, which the target lacks"
+    ))
 }
 
 fn record(facts: &Facts, tag: &str) -> Option<Vec<kspan_facts::Field>> {
@@ -555,9 +673,10 @@ fn record(facts: &Facts, tag: &str) -> Option<Vec<kspan_facts::Field>> {
 
 fn is_keyword(word: &str) -> bool {
     const KEYWORDS: [&str; 36] = [
-        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
-        "for", "goto", "if", "inline", "int", "long", "register", "return", "short", "signed", "sizeof", "static", "struct",
-        "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "define", "defined", "typeof",
+        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
+        "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register",
+        "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
+        "unsigned", "void", "volatile", "while", "define", "defined", "typeof",
     ];
     KEYWORDS.contains(&word)
 }

@@ -25,7 +25,10 @@ pub fn parse(text: &str) -> Option<FnType> {
     };
     let inner = params.strip_prefix('(')?.strip_suffix(')')?;
     let params = split_params(inner)?;
-    Some(FnType { ret: ret.trim().to_owned(), params })
+    Some(FnType {
+        ret: ret.trim().to_owned(),
+        params,
+    })
 }
 
 fn split_params(text: &str) -> Option<Vec<String>> {
@@ -55,7 +58,10 @@ fn split_params(text: &str) -> Option<Vec<String>> {
 #[must_use]
 pub fn bare(ty: &str) -> String {
     let spaced = ty.replace('*', " * ");
-    let words: Vec<&str> = spaced.split_whitespace().filter(|w| !matches!(*w, "const" | "volatile" | "restrict")).collect();
+    let words: Vec<&str> = spaced
+        .split_whitespace()
+        .filter(|w| !matches!(*w, "const" | "volatile" | "restrict"))
+        .collect();
     words.join(" ").replace("* ", "*")
 }
 
@@ -64,7 +70,9 @@ pub fn bare(ty: &str) -> String {
 pub fn decayed(ty: &str) -> String {
     let bare = bare(ty);
     match bare.find('[') {
-        Some(at) if bare.ends_with(']') && !bare.contains('(') => format!("{} *", bare[..at].trim_end()),
+        Some(at) if bare.ends_with(']') && !bare.contains('(') => {
+            format!("{} *", bare[..at].trim_end())
+        }
         _ => bare,
     }
 }
@@ -84,7 +92,11 @@ pub fn declare(ty: &str, name: &str) -> String {
 }
 
 fn spaced(ty: &str) -> String {
-    if ty.ends_with('*') { ty.to_owned() } else { format!("{} ", ty.trim_end()) }
+    if ty.ends_with('*') {
+        ty.to_owned()
+    } else {
+        format!("{} ", ty.trim_end())
+    }
 }
 
 #[cfg(test)]

@@ -24,22 +24,44 @@ pub struct Found {
 /// Looks up every use of the driver on the target.
 #[must_use]
 pub fn gaps(driver: &Home, home: &View, target: &View, library: &Library) -> Vec<Found> {
-    driver.tus.iter().enumerate().flat_map(|(index, tu)| of_tu(driver, index, tu, home, target, library)).collect()
+    driver
+        .tus
+        .iter()
+        .enumerate()
+        .flat_map(|(index, tu)| of_tu(driver, index, tu, home, target, library))
+        .collect()
 }
 
-fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, library: &Library) -> Vec<Found> {
+fn of_tu(
+    driver: &Home,
+    index: usize,
+    tu: &HomeTu,
+    home: &View,
+    target: &View,
+    library: &Library,
+) -> Vec<Found> {
     let mut found: BTreeMap<Need, (Vec<Place>, bool)> = BTreeMap::new();
     let mut note = |need: Need, at: &kspan_facts::Loc, hard: bool| {
-        let Some(file) = driver.relative(&at.file) else { return };
+        let Some(file) = driver.relative(&at.file) else {
+            return;
+        };
         let entry = found.entry(need).or_insert((Vec::new(), hard));
         if entry.0.len() < 5 {
-            entry.0.push(Place { file: file.to_path_buf(), line: at.line });
+            entry.0.push(Place {
+                file: file.to_path_buf(),
+                line: at.line,
+            });
         }
     };
     let reached = reached(tu, target);
     // What the driver's own kernel headers define comes with them.
     let own = |u: &&Use| u.kind != UseKind::Header && driver.owns_header(&u.header);
-    for used in tu.tu.uses.iter().filter(|u| u.via_macro.is_none() && !own(u)) {
+    for used in tu
+        .tu
+        .uses
+        .iter()
+        .filter(|u| u.via_macro.is_none() && !own(u))
+    {
         let other = || reshaped(used, home, target, library).map(|need| (need, true));
         if let Some((need, hard)) = of_use(used, driver, home, target, &reached).or_else(other) {
             note(need, &used.at, hard);
@@ -53,19 +75,38 @@ fn of_tu(driver: &Home, index: usize, tu: &HomeTu, home: &View, target: &View, l
             note(need, &binding.at, true);
         }
     }
-    found.into_iter().map(|(need, (places, hard))| Found { tu: index, need, places, hard }).collect()
+    found
+        .into_iter()
+        .map(|(need, (places, hard))| Found {
+            tu: index,
+            need,
+            places,
+            hard,
+        })
+        .collect()
 }
 
 /// All headers that the file's own includes bring in on the target.
 fn reached(tu: &HomeTu, target: &View) -> BTreeSet<String> {
-    tu.tu.includes.iter().flat_map(|(_, header, _)| target.reach(header)).collect()
+    tu.tu
+        .includes
+        .iter()
+        .flat_map(|(_, header, _)| target.reach(header))
+        .collect()
 }
 
 /// The target has the name, and an evolution knows that it means something else there than at home.
 fn reshaped(used: &Use, home: &View, target: &View, library: &Library) -> Option<Need> {
-    let differs = |e: &&Evolution| matches!(e.kind, Kind::Override { .. }) && e.applies_to(target) && !e.applies_to(home);
-    let known = library.for_name(&used.name).into_iter().any(|e| differs(&e));
-    known.then(|| Need::Signature { name: used.name.clone() })
+    let differs = |e: &&Evolution| {
+        matches!(e.kind, Kind::Override { .. }) && e.applies_to(target) && !e.applies_to(home)
+    };
+    let known = library
+        .for_name(&used.name)
+        .into_iter()
+        .any(|e| differs(&e));
+    known.then(|| Need::Signature {
+        name: used.name.clone(),
+    })
 }
 
 fn of_use(
@@ -79,15 +120,24 @@ fn of_use(
     match used.kind {
         UseKind::Header => {
             let gone = home.header_path(&name).is_some()
-                && (target.header_path(&name).is_none() || driver.private_headers.contains(&name) && !same_header(&name, home, target));
+                && (target.header_path(&name).is_none()
+                    || driver.private_headers.contains(&name) && !same_header(&name, home, target));
             gone.then_some((Need::Header { header: name }, true))
         }
         UseKind::Field => {
             let record = used.record.clone().filter(|r| !r.starts_with('<'))?;
             let there = target.record(&record)?;
-            let at_home = home.record(&record).is_some_and(|f| f.iter().any(|f| f.name == name));
+            let at_home = home
+                .record(&record)
+                .is_some_and(|f| f.iter().any(|f| f.name == name));
             let gone = at_home && !there.iter().any(|f| f.name == name);
-            gone.then_some((Need::Field { record, field: name }, true))
+            gone.then_some((
+                Need::Field {
+                    record,
+                    field: name,
+                },
+                true,
+            ))
         }
         UseKind::Config => None,
         _ => of_name(used, home, target, reached),
@@ -97,11 +147,18 @@ fn of_use(
 /// Kernel headers that belong to the driver since it defines most of the functions that they declare, where the target's
 /// version differs; and any header that declares one of the driver's functions in a way that conflicts.
 fn own_headers(driver: &Home, tu: &HomeTu, home: &View, target: &View) -> Vec<(String, Loc)> {
-    let all: BTreeSet<&str> =
-        driver.tus.iter().flat_map(|t| &t.tu.functions).filter(|f| !f.is_static).map(|f| f.name.as_str()).collect();
+    let all: BTreeSet<&str> = driver
+        .tus
+        .iter()
+        .flat_map(|t| &t.tu.functions)
+        .filter(|f| !f.is_static)
+        .map(|f| f.name.as_str())
+        .collect();
     let mut out: Vec<(String, Loc)> = Vec::new();
     for function in tu.tu.functions.iter().filter(|f| !f.is_static) {
-        let Some((header, _)) = prototype(home, &function.name) else { continue };
+        let Some((header, _)) = prototype(home, &function.name) else {
+            continue;
+        };
         if !target.facts.header_exists(&header) || same_header(&header, home, target) {
             continue;
         }
@@ -115,17 +172,28 @@ fn own_headers(driver: &Home, tu: &HomeTu, home: &View, target: &View) -> Vec<(S
 }
 
 fn prototype(view: &View, name: &str) -> Option<(String, Signature)> {
-    view.facts.defs(name).into_iter().find_map(|d| match d.detail {
-        Detail::Function { sig, body: false, .. } => Some((d.header, sig)),
-        _ => None,
-    })
+    view.facts
+        .defs(name)
+        .into_iter()
+        .find_map(|d| match d.detail {
+            Detail::Function {
+                sig, body: false, ..
+            } => Some((d.header, sig)),
+            _ => None,
+        })
 }
 
 /// The driver defines at least half of the functions that a header declares.
 fn is_provider(header: &str, defined: &BTreeSet<&str>, home: &View) -> bool {
     let names = home.facts.names_in_header(header);
-    let declared: Vec<&String> = names.iter().filter(|n| prototype(home, n).is_some_and(|(h, _)| h == header)).collect();
-    let own = declared.iter().filter(|n| defined.contains(n.as_str())).count();
+    let declared: Vec<&String> = names
+        .iter()
+        .filter(|n| prototype(home, n).is_some_and(|(h, _)| h == header))
+        .collect();
+    let own = declared
+        .iter()
+        .filter(|n| defined.contains(n.as_str()))
+        .count();
     own * 2 >= declared.len() && own > 0
 }
 
@@ -135,7 +203,12 @@ fn same_header(name: &str, home: &View, target: &View) -> bool {
     read(home) == read(target)
 }
 
-fn of_name(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -> Option<(Need, bool)> {
+fn of_name(
+    used: &Use,
+    home: &View,
+    target: &View,
+    reached: &BTreeSet<String>,
+) -> Option<(Need, bool)> {
     let name = used.name.clone();
     if !home.has(&name) {
         return None;
@@ -149,14 +222,20 @@ fn of_name(used: &Use, home: &View, target: &View, reached: &BTreeSet<String>) -
     if used.args.is_some() && !same_shape(&name, used.args, home, target) {
         return Some((Need::Signature { name }, true));
     }
-    let far = there.iter().all(|d| !reached.contains(&d.header)) && there.iter().all(|d| d.header != used.header);
+    let far = there.iter().all(|d| !reached.contains(&d.header))
+        && there.iter().all(|d| d.header != used.header);
     far.then_some((Need::Moved { name }, false))
 }
 
 /// A definition of the target that can stand for one of the home kernel: functions, variables and macros stand for each
 /// other, a tag for no function.
 fn serves(there: &Def, at_home: &Def) -> bool {
-    let is_type = |d: &Def| matches!(d.detail, Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. });
+    let is_type = |d: &Def| {
+        matches!(
+            d.detail,
+            Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. }
+        )
+    };
     let is_macro = |d: &Def| matches!(d.detail, Detail::Macro { .. });
     is_macro(there) || is_macro(at_home) || is_type(there) == is_type(at_home)
 }
@@ -174,16 +253,22 @@ fn name_kind(kind: UseKind) -> NameKind {
 
 /// A call of `args` arguments that fits the home kernel fits the target too.
 fn same_shape(name: &str, args: Option<u32>, home: &View, target: &View) -> bool {
-    let (Some(at_home), Some(there)) = (home.callable(name), target.callable(name)) else { return true };
+    let (Some(at_home), Some(there)) = (home.callable(name), target.callable(name)) else {
+        return true;
+    };
     let takes = |def: &Def| match &def.detail {
         Detail::Function { sig, .. } => (sig.params.len(), sig.variadic),
-        Detail::Macro { params: Some(params), .. } => {
+        Detail::Macro {
+            params: Some(params),
+            ..
+        } => {
             let variadic = params.last().is_some_and(|p| p.ends_with("..."));
             (params.len() - usize::from(variadic), variadic)
         }
         _ => (0, true),
     };
-    let fits = |(count, variadic): (usize, bool), n: usize| n == count || variadic && n + 1 >= count;
+    let fits =
+        |(count, variadic): (usize, bool), n: usize| n == count || variadic && n + 1 >= count;
     let n = args.map_or(0, |a| a as usize);
     // A macro that hides the function decides what a call may pass.
     let any = |view: &View, n| view.facts.defs(name).iter().any(|d| fits(takes(d), n));
@@ -224,7 +309,9 @@ pub fn callback_type(binding: &Binding, target: &View, library: &Library) -> Opt
 /// The function type of `callee#argument` on the target.
 fn argument_type(place: &str, target: &View) -> Option<Signature> {
     let (callee, index) = place.split_once('#')?;
-    let Detail::Function { sig, .. } = target.callable(callee)?.detail else { return None };
+    let Detail::Function { sig, .. } = target.callable(callee)?.detail else {
+        return None;
+    };
     let param = sig.params.get(index.parse::<usize>().ok()?)?;
     understand::signature(cfn::parse(&param.ty.canonical)?)
 }
@@ -236,12 +323,20 @@ fn same_callback(have: &Signature, want: &Signature) -> bool {
     };
     same(&have.ret, &want.ret)
         && have.params.len() == want.params.len()
-        && have.params.iter().zip(&want.params).all(|(a, b)| same(&a.ty, &b.ty))
+        && have
+            .params
+            .iter()
+            .zip(&want.params)
+            .all(|(a, b)| same(&a.ty, &b.ty))
 }
 
 /// A parameter type without what does not count: blanks, and `const` of the parameter itself.
 fn tidy(ty: &str) -> String {
-    let text = ty.split_whitespace().collect::<Vec<_>>().join(" ").replace(" *", "*");
+    let text = ty
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace(" *", "*");
     match text.strip_suffix("const") {
         Some(rest) if rest.ends_with('*') => rest.to_owned(),
         _ => text,

@@ -56,7 +56,12 @@ struct Loop<'a> {
 ///
 /// # Errors
 /// When the compiler or make cannot be run, or the disk refuses. Gaps that stay open are no error.
-pub fn derive(cache: &Cache, ctx: Context<'_>, dir: &Path, options: &KbuildOptions) -> Result<Derived> {
+pub fn derive(
+    cache: &Cache,
+    ctx: Context<'_>,
+    dir: &Path,
+    options: &KbuildOptions,
+) -> Result<Derived> {
     let found = check::gaps(ctx.built, ctx.home, ctx.target, ctx.library);
     let mut job = Loop::new(cache, ctx, dir, options);
     let derived = job.run(&found)?;
@@ -64,7 +69,8 @@ pub fn derive(cache: &Cache, ctx: Context<'_>, dir: &Path, options: &KbuildOptio
         return Ok(derived);
     }
     // Facts may be wrong where the compiler is right: a driver that builds unchanged is never made worse.
-    let beside = tempfile::tempdir_in(dir.parent().unwrap_or(dir)).map_err(|e| Error::io(dir, e))?;
+    let beside =
+        tempfile::tempdir_in(dir.parent().unwrap_or(dir)).map_err(|e| Error::io(dir, e))?;
     let unchanged = Loop::new(cache, ctx, beside.path(), options).run(&[])?;
     if !unchanged.ok {
         return Ok(derived);
@@ -102,7 +108,11 @@ impl<'a> Loop<'a> {
         for _ in 0..MOST_ROUNDS {
             let changed_files = self.render()?;
             dirty.extend(self.touched_by(&changed_files));
-            let errors = if self.plan_is_empty() && found.is_empty() { Vec::new() } else { self.compile(&dirty)? };
+            let errors = if self.plan_is_empty() && found.is_empty() {
+                Vec::new()
+            } else {
+                self.compile(&dirty)?
+            };
             dirty = errors.iter().map(|(tu, _)| *tu).collect();
             if errors.iter().all(|(_, d)| d.severity < Severity::Error) && !self.learn(&errors) {
                 let (derived, errors) = self.make()?;
@@ -110,7 +120,9 @@ impl<'a> Loop<'a> {
                     return Ok(derived);
                 }
                 dirty = errors.iter().map(|(tu, _)| *tu).collect();
-            } else if errors.iter().any(|(_, d)| d.severity == Severity::Error) && !self.learn(&errors) {
+            } else if errors.iter().any(|(_, d)| d.severity == Severity::Error)
+                && !self.learn(&errors)
+            {
                 break;
             }
         }
@@ -130,7 +142,12 @@ impl<'a> Loop<'a> {
                 changed.insert(file.clone());
             }
         }
-        for file in self.rendered.files.keys().filter(|f| !rendered.files.contains_key(*f)) {
+        for file in self
+            .rendered
+            .files
+            .keys()
+            .filter(|f| !rendered.files.contains_key(*f))
+        {
             let _ = std::fs::remove_file(self.dir.join(file));
             changed.insert(file.clone());
         }
@@ -141,12 +158,16 @@ impl<'a> Loop<'a> {
     /// Source files whose next compilation may come out otherwise.
     fn touched_by(&self, changed: &BTreeSet<PathBuf>) -> Vec<usize> {
         let block = |tu: &HomeTu| crate::plan::block_file(&tu.source);
-        let shared = |f: &PathBuf| f.extension().is_some_and(|e| e == "h") && !f.starts_with("overlay/kspan");
+        let shared = |f: &PathBuf| {
+            f.extension().is_some_and(|e| e == "h") && !f.starts_with("overlay/kspan")
+        };
         let any_header = changed.iter().any(shared);
         let tus = self.ctx.built.tus.iter().enumerate();
-        tus.filter(|(_, tu)| any_header || changed.contains(&tu.source) || changed.contains(&block(tu)))
-            .map(|(i, _)| i)
-            .collect()
+        tus.filter(|(_, tu)| {
+            any_header || changed.contains(&tu.source) || changed.contains(&block(tu))
+        })
+        .map(|(i, _)| i)
+        .collect()
     }
 
     /// Compiles some source files for their diagnostics alone; the errors, by source file.
@@ -164,37 +185,69 @@ impl<'a> Loop<'a> {
         let target = self.ctx.target;
         let home = self.ctx.built.dir.to_string_lossy().into_owned();
         let here = self.dir.to_string_lossy();
-        let mut command = self.cache.sandboxed(&target.kernel, &target.flags.cc, self.dir, &[self.dir])?;
-        command.arg(format!("-I{here}/overlay")).arg(format!("-I{here}/overlay/include"));
-        command.args(&target.flags.args).args(tu.extra.iter().map(|a| a.replace(&home, &here)));
+        let mut command =
+            self.cache
+                .sandboxed(&target.kernel, &target.flags.cc, self.dir, &[self.dir])?;
+        command
+            .arg(format!("-I{here}/overlay"))
+            .arg(format!("-I{here}/overlay/include"));
+        command
+            .args(&target.flags.args)
+            .args(tu.extra.iter().map(|a| a.replace(&home, &here)));
         command.args(crate::plan::language_flags(&self.ctx));
-        command.args(["-fsyntax-only", "-fdiagnostics-format=json", "-Werror=incompatible-pointer-types"]);
-        command.args(["-Werror=implicit-function-declaration", "-Werror=int-conversion"]);
-        let output = command.arg(self.dir.join(&tu.source)).output().map_err(|e| Error::io(self.dir, e))?;
+        command.args([
+            "-fsyntax-only",
+            "-fdiagnostics-format=json",
+            "-Werror=incompatible-pointer-types",
+        ]);
+        command.args([
+            "-Werror=implicit-function-declaration",
+            "-Werror=int-conversion",
+        ]);
+        let output = command
+            .arg(self.dir.join(&tu.source))
+            .output()
+            .map_err(|e| Error::io(self.dir, e))?;
         let text = String::from_utf8_lossy(&output.stderr);
         let mut found = diag::parse(&text);
         if !output.status.success() && !found.iter().any(|d| d.severity == Severity::Error) {
-            let first = text.lines().find(|l| l.contains("error")).or(text.lines().next());
-            found.push(Diagnostic::plain(first.unwrap_or("the compiler failed without a word")));
+            let first = text
+                .lines()
+                .find(|l| l.contains("error"))
+                .or(text.lines().next());
+            found.push(Diagnostic::plain(
+                first.unwrap_or("the compiler failed without a word"),
+            ));
         }
         Ok(found)
     }
 
     /// The real build with modpost; what it says when it fails.
     fn make(&mut self) -> Result<(Derived, Vec<(usize, Diagnostic)>)> {
-        let options = KbuildOptions { json_diagnostics: true, keep_going: true, ..self.options.clone() };
-        let build = self.cache.kbuild(&self.ctx.target.kernel, self.dir, &options)?;
+        let options = KbuildOptions {
+            json_diagnostics: true,
+            keep_going: true,
+            ..self.options.clone()
+        };
+        let build = self
+            .cache
+            .kbuild(&self.ctx.target.kernel, self.dir, &options)?;
         let diagnostics = diag::parse(&build.log);
         let mut errors: Vec<(usize, Diagnostic)> = Vec::new();
         for d in diagnostics.iter().filter(|d| d.severity == Severity::Error) {
             errors.push((self.tu_of(d), d.clone()));
         }
         for need in link::modpost(&build.log) {
-            let Need::Export { symbol } = &need else { continue };
+            let Need::Export { symbol } = &need else {
+                continue;
+            };
             errors.push((self.tu_using(symbol), Diagnostic::unexported(symbol)));
         }
         if !build.ok && errors.is_empty() {
-            errors.push((0, Diagnostic::plain(&home::failure(&build.log, &diagnostics))));
+            errors.push((
+                0,
+                Diagnostic::plain(&home::failure(&build.log, &diagnostics)),
+            ));
         }
         let mut derived = self.result(build.ok);
         derived.warnings = home::warnings(&diagnostics);
@@ -232,8 +285,14 @@ impl<'a> Loop<'a> {
             }
             changed |= any;
             if needs.is_empty() {
-                let need = Need::Diagnostic { message: diagnostic.message.clone() };
-                self.note_open(need, &places, "the compiler's words; kspan has no remedy for it".to_owned());
+                let need = Need::Diagnostic {
+                    message: diagnostic.message.clone(),
+                };
+                self.note_open(
+                    need,
+                    &places,
+                    "the compiler's words; kspan has no remedy for it".to_owned(),
+                );
             }
         }
         changed
@@ -248,18 +307,34 @@ impl<'a> Loop<'a> {
     /// A carried definition that conflicts with the target's own is taken back; a name of the driver's own that the
     /// target's headers use too is set apart.
     fn withdraw(&mut self, tu: usize, diagnostic: &Diagnostic) -> bool {
-        const CONFLICTS: [&str; 5] =
-            ["redefinition of", "conflicting types for", "static declaration of", "redeclared as", "redeclaration of"];
+        const CONFLICTS: [&str; 5] = [
+            "redefinition of",
+            "conflicting types for",
+            "static declaration of",
+            "redeclared as",
+            "redeclaration of",
+        ];
         if !CONFLICTS.iter().any(|c| diagnostic.message.contains(c)) {
             return false;
         }
-        let named: Vec<String> = diagnostic.quoted().iter().flat_map(|q| lex::words(q)).collect();
+        let named: Vec<String> = diagnostic
+            .quoted()
+            .iter()
+            .flat_map(|q| lex::words(q))
+            .collect();
         let closure = &self.rendered.closures[tu];
-        let ours = closure.units.iter().find(|u| named.contains(&u.name) && u.kind != crate::gap::RemedyKind::Alias);
+        let ours = closure
+            .units
+            .iter()
+            .find(|u| named.contains(&u.name) && u.kind != crate::gap::RemedyKind::Alias);
         let Some(name) = ours.map(|u| u.name.clone()) else {
             let functions = &self.ctx.built.tus[tu].tu.functions;
-            let local = |n: &&String| functions.iter().any(|f| &f.name == *n && f.is_static) && self.ctx.target.has(n);
-            let Some(name) = named.iter().find(local).cloned() else { return false };
+            let local = |n: &&String| {
+                functions.iter().any(|f| &f.name == *n && f.is_static) && self.ctx.target.has(n)
+            };
+            let Some(name) = named.iter().find(local).cloned() else {
+                return false;
+            };
             return self.plan.tus[tu].own.insert(name);
         };
         self.plan.tus[tu].names.remove(&name);
@@ -268,7 +343,9 @@ impl<'a> Loop<'a> {
 
     fn needs_of(&self, tu: usize, diagnostic: &Diagnostic) -> Vec<Need> {
         if let Some(symbol) = diagnostic.unexported_symbol() {
-            return vec![Need::Export { symbol: symbol.to_owned() }];
+            return vec![Need::Export {
+                symbol: symbol.to_owned(),
+            }];
         }
         if let Some(need) = self.qualifier(diagnostic) {
             return vec![need];
@@ -289,9 +366,18 @@ impl<'a> Loop<'a> {
             return None;
         }
         let (start, finish) = (diagnostic.start.as_ref()?, diagnostic.finish.as_ref()?);
-        let file = self.dir.join(&start.file).strip_prefix(self.dir).ok()?.to_path_buf();
+        let file = self
+            .dir
+            .join(&start.file)
+            .strip_prefix(self.dir)
+            .ok()?
+            .to_path_buf();
         let original = std::fs::read_to_string(self.ctx.driver.dir.join(&file)).ok()?;
-        let line_start: usize = original.split_inclusive('\n').take(start.line.checked_sub(1)? as usize).map(str::len).sum();
+        let line_start: usize = original
+            .split_inclusive('\n')
+            .take(start.line.checked_sub(1)? as usize)
+            .map(str::len)
+            .sum();
         let line = original[line_start..].lines().next()?;
         let (now, _) = self.marked_line(diagnostic);
         // Columns are the port's; only a line without edits can be trusted.
@@ -300,10 +386,20 @@ impl<'a> Loop<'a> {
         }
         let offset = line_start + start.column as usize - 1;
         let end = line_start + finish.column as usize;
-        let word = |at: usize| original.as_bytes().get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        let cut = word(offset.wrapping_sub(1)) && word(offset) || word(end.wrapping_sub(1)) && word(end);
+        let word = |at: usize| {
+            original
+                .as_bytes()
+                .get(at)
+                .is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        };
+        let cut =
+            word(offset.wrapping_sub(1)) && word(offset) || word(end.wrapping_sub(1)) && word(end);
         let whole = !cut && lex::is_expression(original.get(offset..end)?);
-        (whole && self.api_was_not_const(diagnostic)).then_some(Need::Qualifier { file, offset, end })
+        (whole && self.api_was_not_const(diagnostic)).then_some(Need::Qualifier {
+            file,
+            offset,
+            end,
+        })
     }
 
     /// The home kernel's parameter or member is const where the target's is not. Data that the target's kernel made const
@@ -311,17 +407,36 @@ impl<'a> Loop<'a> {
     fn api_was_not_const(&self, diagnostic: &Diagnostic) -> bool {
         let (home, target) = (self.ctx.home, self.ctx.target);
         if let Some(rest) = diagnostic.message.strip_prefix("passing argument ") {
-            let index = rest.split(' ').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
-            let callee = diagnostic.quoted().into_iter().find(|q| home.callable(q).is_some());
+            let index = rest
+                .split(' ')
+                .next()
+                .and_then(|n| n.parse::<usize>().ok())
+                .unwrap_or(0);
+            let callee = diagnostic
+                .quoted()
+                .into_iter()
+                .find(|q| home.callable(q).is_some());
             let ty = |view: &crate::view::View| view.parameter(callee?, index.checked_sub(1)?);
             return loses_const(ty(home), ty(target));
         }
         let line = diagnostic.at.as_ref().map_or(0, |at| at.line);
-        let uses = self.ctx.built.tus.iter().flat_map(|t| &t.tu.uses).filter(|u| u.at.line == line);
+        let uses = self
+            .ctx
+            .built
+            .tus
+            .iter()
+            .flat_map(|t| &t.tu.uses)
+            .filter(|u| u.at.line == line);
         let fields = uses.filter_map(|u| Some((u.record.as_deref()?, u.name.as_str())));
         fields.into_iter().any(|(record, name)| {
             let ty = |view: &crate::view::View| {
-                Some(view.record(record)?.into_iter().find(|f| f.name == name)?.ty.canonical)
+                Some(
+                    view.record(record)?
+                        .into_iter()
+                        .find(|f| f.name == name)?
+                        .ty
+                        .canonical,
+                )
             };
             loses_const(ty(home), ty(target))
         })
@@ -329,7 +444,9 @@ impl<'a> Loop<'a> {
 
     /// The text of the line that a diagnostic marks, as it stands in the port, and the column in it.
     fn marked_line(&self, diagnostic: &Diagnostic) -> (String, usize) {
-        let Some(at) = &diagnostic.at else { return (String::new(), 0) };
+        let Some(at) = &diagnostic.at else {
+            return (String::new(), 0);
+        };
         let bytes = std::fs::read(self.dir.join(&at.file)).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         (logical_line(&text, at.line).to_owned(), at.column as usize)
@@ -341,13 +458,20 @@ impl<'a> Loop<'a> {
             let at = d.at.as_ref()?;
             let file = self.dir.join(&at.file);
             let file = file.strip_prefix(self.dir).ok()?.to_path_buf();
-            (!file.starts_with(crate::plan::OVERLAY)).then_some(Place { file, line: at.line })
+            (!file.starts_with(crate::plan::OVERLAY)).then_some(Place {
+                file,
+                line: at.line,
+            })
         };
         own(diagnostic).or_else(|| diagnostic.notes.iter().find_map(own))
     }
 
     fn take(&mut self, tu: usize, need: &Need, places: &[Place]) -> bool {
-        let gap = Gap { need: need.clone(), places: places.to_vec(), why: self.why(need) };
+        let gap = Gap {
+            need: need.clone(),
+            places: places.to_vec(),
+            why: self.why(need),
+        };
         self.found.entry(need.clone()).or_insert(gap);
         match take_up(&mut self.plan, &self.ctx, tu, need) {
             Ok(true) => true,
@@ -366,7 +490,9 @@ impl<'a> Loop<'a> {
     /// Why the last rendering could not provide what a need asks for.
     fn refusal(&self, tu: usize, need: &Need) -> Option<String> {
         let name = match need {
-            Need::Name { name, .. } | Need::Signature { name } | Need::Export { symbol: name } => name,
+            Need::Name { name, .. } | Need::Signature { name } | Need::Export { symbol: name } => {
+                name
+            }
             _ => return None,
         };
         self.rendered.closures.get(tu)?.refused.get(name).cloned()
@@ -377,7 +503,11 @@ impl<'a> Loop<'a> {
     }
 
     fn note_open(&mut self, need: Need, places: &[Place], why: String) {
-        self.open.entry(need.clone()).or_insert(Gap { need, places: places.to_vec(), why });
+        self.open.entry(need.clone()).or_insert(Gap {
+            need,
+            places: places.to_vec(),
+            why,
+        });
     }
 
     fn result(&self, ok: bool) -> Derived {
@@ -386,7 +516,11 @@ impl<'a> Loop<'a> {
             native: ok && self.plan_is_empty(),
             remedies: self.rendered.remedies.clone(),
             gaps: self.found.values().cloned().collect(),
-            open: if ok { Vec::new() } else { self.open.values().cloned().collect() },
+            open: if ok {
+                Vec::new()
+            } else {
+                self.open.values().cloned().collect()
+            },
             compiles: self.compiles,
             ..Derived::default()
         }
@@ -395,13 +529,16 @@ impl<'a> Loop<'a> {
 
 /// The type at home is that of the target with more `const`.
 fn loses_const(home: Option<String>, target: Option<String>) -> bool {
-    let (Some(home), Some(target)) = (home, target) else { return false };
+    let (Some(home), Some(target)) = (home, target) else {
+        return false;
+    };
     let count = |t: &str| t.matches("const").count();
     crate::cfn::bare(&home) == crate::cfn::bare(&target) && count(&home) > count(&target)
 }
 
 fn errors_of(tu: usize, diagnostics: Vec<Diagnostic>) -> Vec<(usize, Diagnostic)> {
-    let matters = |d: &Diagnostic| d.severity == Severity::Error || understand::only_const_differs(d);
+    let matters =
+        |d: &Diagnostic| d.severity == Severity::Error || understand::only_const_differs(d);
     let errors = diagnostics.into_iter().filter(matters);
     errors.take(MOST_ERRORS).map(|d| (tu, d)).collect()
 }
@@ -412,7 +549,10 @@ fn logical_line(text: &str, wanted: u32) -> &str {
     let mut found = "";
     for line in text.lines() {
         number += 1;
-        if let Some(n) = line.strip_prefix("#line ").and_then(|r| r.split_whitespace().next()?.parse::<u32>().ok()) {
+        if let Some(n) = line
+            .strip_prefix("#line ")
+            .and_then(|r| r.split_whitespace().next()?.parse::<u32>().ok())
+        {
             number = n.saturating_sub(1);
         } else if number == wanted {
             found = line;

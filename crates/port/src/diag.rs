@@ -103,7 +103,8 @@ fn array_start(text: &str) -> Option<usize> {
     loop {
         let at = from + text[from..].find('[')?;
         let next = text[at + 1..].trim_start().chars().next();
-        let at_line_start = at == 0 || text.as_bytes()[at - 1] == b'\n' || text.as_bytes()[at - 1] == b']';
+        let at_line_start =
+            at == 0 || text.as_bytes()[at - 1] == b'\n' || text.as_bytes()[at - 1] == b']';
         if at_line_start && matches!(next, Some('{' | ']')) {
             return Some(at);
         }
@@ -123,7 +124,9 @@ impl From<Raw> for Diagnostic {
             message: plain(&raw.message),
             option: raw.option,
             at: location.as_ref().map(|l| l.caret.clone()),
-            start: location.as_ref().map(|l| l.start.clone().unwrap_or_else(|| l.caret.clone())),
+            start: location
+                .as_ref()
+                .map(|l| l.start.clone().unwrap_or_else(|| l.caret.clone())),
             finish: location.map(|l| l.finish.unwrap_or(l.caret)),
             notes: raw.children.into_iter().map(Self::from).collect(),
         }
@@ -192,7 +195,10 @@ make: *** [Makefile:1: a.o] Error 1
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].message, "implicit declaration of function 'foo'");
         assert_eq!(found[0].quoted(), ["foo"]);
-        assert_eq!(found[0].at.as_ref().map(|p| (p.line, p.column)), Some((7, 9)));
+        assert_eq!(
+            found[0].at.as_ref().map(|p| (p.line, p.column)),
+            Some((7, 9))
+        );
         assert_eq!(found[0].notes.len(), 1);
     }
 
@@ -205,7 +211,10 @@ make: *** [Makefile:1: a.o] Error 1
     #[test]
     fn takes_unknown_columns() {
         let text = r#"[{"kind":"error","message":"m","locations":[{"caret":{"file":"a.h","line":3,"byte-column":-1}}]}]"#;
-        assert_eq!(parse(text)[0].at.as_ref().map(|p| (p.line, p.column)), Some((3, 0)));
+        assert_eq!(
+            parse(text)[0].at.as_ref().map(|p| (p.line, p.column)),
+            Some((3, 0))
+        );
     }
 
     #[test]

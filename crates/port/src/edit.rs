@@ -43,7 +43,10 @@ impl Edits {
         }
         let overlaps = |other: &Edit| edit.start < other.end && other.start < edit.end;
         if let Some(other) = edits.iter().find(|other| overlaps(other)) {
-            return Err(Conflict { file: file.to_path_buf(), range: other.start..other.end });
+            return Err(Conflict {
+                file: file.to_path_buf(),
+                range: other.start..other.end,
+            });
         }
         edits.push(edit);
         Ok(true)
@@ -68,7 +71,10 @@ impl Edits {
         edits.sort();
         let mut out = Vec::with_capacity(original.len() + 256);
         let mut at = 0;
-        for edit in edits.iter().filter(|e| e.end <= original.len() && e.start <= e.end) {
+        for edit in edits
+            .iter()
+            .filter(|e| e.end <= original.len() && e.start <= e.end)
+        {
             if edit.start < at {
                 continue;
             }
@@ -86,7 +92,11 @@ mod tests {
     use super::*;
 
     fn edit(start: usize, end: usize, text: &str) -> Edit {
-        Edit { start, end, text: text.into() }
+        Edit {
+            start,
+            end,
+            text: text.into(),
+        }
     }
 
     #[test]

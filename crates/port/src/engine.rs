@@ -129,10 +129,18 @@ impl Engine {
     pub fn new(cache: Cache) -> Result<Self> {
         let dir = std::env::var_os("KSPAN_EVOLUTIONS").map(PathBuf::from);
         let library = Library::load(dir.as_deref()).map_err(|e| Error::Input(e.to_string()))?;
-        let program = std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
+        let program = std::env::current_exe()
+            .and_then(std::fs::read)
+            .unwrap_or_default();
         let program = blake3::hash(&program).to_hex();
         let digest = store::key(&[program.as_str(), &format!("{:?}", library.all())]);
-        Ok(Self { cache, library, digest, views: Mutex::default(), lifts: Mutex::default() })
+        Ok(Self {
+            cache,
+            library,
+            digest,
+            views: Mutex::default(),
+            lifts: Mutex::default(),
+        })
     }
 
     /// A kernel, opened once.
@@ -145,7 +153,10 @@ impl Engine {
             return Ok(view.clone());
         }
         let view = Arc::new(View::open(&self.cache, kernel)?);
-        Ok(lock(&self.views).entry(view.kernel.id.clone()).or_insert(view).clone())
+        Ok(lock(&self.views)
+            .entry(view.kernel.id.clone())
+            .or_insert(view)
+            .clone())
     }
 
     /// The C files of a kernel, where its source package is in the cache.
@@ -154,7 +165,9 @@ impl Engine {
             return known.clone();
         }
         let tree = self.cache.source_tree_if_present(kernel);
-        let index = tree.and_then(|t| lift::Index::open(&self.cache, kernel, &t).ok()).map(Arc::new);
+        let index = tree
+            .and_then(|t| lift::Index::open(&self.cache, kernel, &t).ok())
+            .map(Arc::new);
         lock(&self.lifts).insert(kernel.id.clone(), index.clone());
         index
     }
@@ -173,11 +186,21 @@ impl Engine {
     ///
     /// # Errors
     /// When a kernel cannot be used.
-    pub fn check(&self, driver: &Driver, target: &View, options: &KbuildOptions) -> Result<Checked> {
+    pub fn check(
+        &self,
+        driver: &Driver,
+        target: &View,
+        options: &KbuildOptions,
+    ) -> Result<Checked> {
         let (home, built) = self.home(driver, options)?;
         let found = check::gaps(&built, &home, target, &self.library);
         let findings = self.findings(driver, &built, &home, target);
-        Ok(Checked { home, built, found, findings })
+        Ok(Checked {
+            home,
+            built,
+            found,
+            findings,
+        })
     }
 
     fn findings(&self, driver: &Driver, built: &Home, home: &View, target: &View) -> Vec<Finding> {
@@ -185,7 +208,10 @@ impl Engine {
             return Vec::new();
         }
         let own = driver.manifest.origin.as_ref().and_then(|origin| {
-            let path = self.cache.source_tree_if_present(&target.kernel)?.join(&origin.path);
+            let path = self
+                .cache
+                .source_tree_if_present(&target.kernel)?
+                .join(&origin.path);
             path.is_file().then_some(path)
         });
         gates::findings(built, home, target, own.as_deref(), &driver.manifest.config)
@@ -197,17 +223,30 @@ impl Engine {
     /// When a kernel cannot be used or the disk refuses.
     pub fn port(&self, driver: &Driver, target: &View, options: &KbuildOptions) -> Result<Port> {
         let home = self.view(&driver.manifest.home)?;
-        let key = store::key(&[&self.digest, &driver.digest()?, &home.kernel.digest, &target.kernel.digest]);
+        let key = store::key(&[
+            &self.digest,
+            &driver.digest()?,
+            &home.kernel.digest,
+            &target.kernel.digest,
+        ]);
         let base = self.cache.root().join("ports").join(&key);
         let record = base.join("port.json");
         if let Some(port) = store::read::<Port>(&record) {
-            return Ok(Port { dir: Some(base.join("tree")), cached: true, ..port });
+            return Ok(Port {
+                dir: Some(base.join("tree")),
+                cached: true,
+                ..port
+            });
         }
         let start = std::time::Instant::now();
         let (home, built) = self.home(driver, options)?;
         let mut port = self.blank(driver, &home, target);
         port.home_warnings = built.warnings;
-        port.unanalysed = built.tus.iter().flat_map(|t| t.tu.unanalysed.clone()).collect();
+        port.unanalysed = built
+            .tus
+            .iter()
+            .flat_map(|t| t.tu.unanalysed.clone())
+            .collect();
         if built.ok {
             let start = std::time::Instant::now();
             self.derive(driver, &built, (&home, target), options, &base, &mut port)?;
@@ -218,7 +257,10 @@ impl Engine {
             port.seconds = start.elapsed().as_secs_f64();
         }
         store::write(&record, &port)?;
-        Ok(Port { dir: Some(base.join("tree")), ..port })
+        Ok(Port {
+            dir: Some(base.join("tree")),
+            ..port
+        })
     }
 
     fn blank(&self, driver: &Driver, home: &View, target: &View) -> Port {
@@ -256,7 +298,14 @@ impl Engine {
         port: &mut Port,
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
-        let ctx = Context { driver, built, home, target, library: &self.library, lift: lift.as_deref() };
+        let ctx = Context {
+            driver,
+            built,
+            home,
+            target,
+            library: &self.library,
+            lift: lift.as_deref(),
+        };
         std::fs::create_dir_all(base).map_err(|e| Error::io(base, e))?;
         let work = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
         let tree = work.path().join("tree");
@@ -286,7 +335,9 @@ pub struct Checked {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn judge(port: &mut Port, derived: Derived) {
@@ -321,7 +372,10 @@ fn tidy(tree: &Path) -> Result<Vec<PathBuf>> {
             continue;
         }
         let name = entry.file_name().to_string_lossy();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
         if name.ends_with(".mod.c") || LEFT.contains(&extension) || name == "Module.symvers" {
             std::fs::remove_file(path).map_err(|e| Error::io(path, e))?;
         } else if extension != "ko" {

@@ -109,11 +109,23 @@ impl std::fmt::Display for Need {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header { header } => write!(f, "<{header}>"),
-            Self::Name { name, .. } | Self::Moved { name } | Self::Signature { name } => f.write_str(name),
+            Self::Name { name, .. } | Self::Moved { name } | Self::Signature { name } => {
+                f.write_str(name)
+            }
             Self::Field { record, field } => write!(f, "struct {record}.{field}"),
-            Self::Callback { record, field, function } if record.is_empty() => write!(f, "{function} as {field}"),
-            Self::Callback { record, field, function } => write!(f, "{function} as struct {record}.{field}"),
-            Self::Qualifier { file, offset, .. } => write!(f, "const at {}+{offset}", file.display()),
+            Self::Callback {
+                record,
+                field,
+                function,
+            } if record.is_empty() => write!(f, "{function} as {field}"),
+            Self::Callback {
+                record,
+                field,
+                function,
+            } => write!(f, "{function} as struct {record}.{field}"),
+            Self::Qualifier { file, offset, .. } => {
+                write!(f, "const at {}+{offset}", file.display())
+            }
             Self::Export { symbol } => write!(f, "{symbol} (export)"),
             Self::Diagnostic { message } => f.write_str(message),
         }

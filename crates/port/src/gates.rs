@@ -35,15 +35,26 @@ pub fn findings(
     driver_config: &BTreeMap<String, String>,
 ) -> Vec<Finding> {
     let mut out: BTreeMap<(String, String), Finding> = BTreeMap::new();
-    for used in built.tus.iter().flat_map(|t| &t.tu.uses).filter(|u| u.via_macro.is_none()) {
+    for used in built
+        .tus
+        .iter()
+        .flat_map(|t| &t.tu.uses)
+        .filter(|u| u.via_macro.is_none())
+    {
         let found = match used.kind {
-            UseKind::Config if !driver_config.contains_key(&used.name) => config(used, home, target),
-            UseKind::Function | UseKind::Macro => stub(used, home, target).or_else(|| returns(used, home, target)),
+            UseKind::Config if !driver_config.contains_key(&used.name) => {
+                config(used, home, target)
+            }
+            UseKind::Function | UseKind::Macro => {
+                stub(used, home, target).or_else(|| returns(used, home, target))
+            }
             _ => None,
         };
         let Some(finding) = found else { continue };
         let place = place(built, used);
-        let entry = out.entry((finding.gate.clone(), finding.subject.clone())).or_insert(finding);
+        let entry = out
+            .entry((finding.gate.clone(), finding.subject.clone()))
+            .or_insert(finding);
         if let Some(place) = place
             && entry.places.len() < 5
             && !entry.places.contains(&place)
@@ -60,12 +71,21 @@ pub fn findings(
 }
 
 fn place(built: &Home, used: &Use) -> Option<String> {
-    let place = Place { file: built.relative(&used.at.file)?.to_path_buf(), line: used.at.line };
+    let place = Place {
+        file: built.relative(&used.at.file)?.to_path_buf(),
+        line: used.at.line,
+    };
     Some(format!("{}:{}", place.file.display(), place.line))
 }
 
 fn finding(gate: &str, subject: &str, risk: Risk, meaning: String) -> Finding {
-    Finding { gate: gate.to_owned(), subject: subject.to_owned(), risk, meaning, places: Vec::new() }
+    Finding {
+        gate: gate.to_owned(),
+        subject: subject.to_owned(),
+        risk,
+        meaning,
+        places: Vec::new(),
+    }
 }
 
 /// A configuration symbol that compiles other code in or out on the target.
@@ -109,32 +129,47 @@ fn stub_of(view: &View, name: &str, depth: usize) -> Option<String> {
     }
     let wrapper = defs.iter().find(|d| {
         let short = d.text.len() < 400;
-        short && matches!(d.detail, Detail::Function { body: true, .. } | Detail::Macro { params: Some(_), .. })
+        short
+            && matches!(
+                d.detail,
+                Detail::Function { body: true, .. }
+                    | Detail::Macro {
+                        params: Some(_),
+                        ..
+                    }
+            )
     })?;
     if depth == 0 {
         return None;
     }
     let open = wrapper.text.find(['{', ')'])?;
     let callees = lex::calls(&wrapper.text[open..]);
-    let [callee] = callees.as_slice() else { return None };
+    let [callee] = callees.as_slice() else {
+        return None;
+    };
     let stub = stub_of(view, callee, depth - 1).filter(|_| callee != name)?;
     Some(format!("{callee}() {stub}"))
 }
 
 /// The body of a function that does nothing but return a constant.
 fn stub_body(def: &Def) -> Option<String> {
-    let Detail::Function { body: true, .. } = def.detail else { return None };
+    let Detail::Function { body: true, .. } = def.detail else {
+        return None;
+    };
     let open = def.text.find('{')?;
     let body: Vec<&str> = def.text[open..].split_whitespace().collect();
     let body = body.join(" ");
     let inner = body.strip_prefix('{')?.strip_suffix('}')?.trim();
     let constant = |v: &str| {
         let v = v.trim().trim_start_matches('-');
-        v.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        v.chars()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
             || v == "false"
             || v.starts_with("ERR_PTR(-") && v.ends_with(')')
     };
-    let returned = inner.strip_prefix("return ").and_then(|r| r.strip_suffix(';'));
+    let returned = inner
+        .strip_prefix("return ")
+        .and_then(|r| r.strip_suffix(';'));
     match returned {
         Some(value) if constant(value) => Some(format!("returns {}", value.trim())),
         _ if inner.is_empty() => Some("does nothing".to_owned()),
@@ -153,13 +188,18 @@ fn returns(used: &Use, home: &View, target: &View) -> Option<Finding> {
     if is_bool(&at_home) == is_bool(&there) || at_home == "void" || there == "void" {
         return None;
     }
-    let meaning = format!("{}() returns {at_home} at home and {there} on the target", used.name);
+    let meaning = format!(
+        "{}() returns {at_home} at home and {there} on the target",
+        used.name
+    );
     Some(finding("returns", &used.name, Risk::Behaviour, meaning))
 }
 
 /// What the target's own version of the driver does that the home version leaves to the core.
 fn beside_own(built: &Home, home: &View, target: &View, own: &Path) -> Vec<Finding> {
-    let Ok(text) = std::fs::read(own) else { return Vec::new() };
+    let Ok(text) = std::fs::read(own) else {
+        return Vec::new();
+    };
     let text = String::from_utf8_lossy(&text);
     let mut out = core_fields(built, home, target, &text);
     out.extend(locking(built, &text));
@@ -168,20 +208,36 @@ fn beside_own(built: &Home, home: &View, target: &View, own: &Path) -> Vec<Findi
 
 /// Members that the target's own driver sets and that the home kernel no longer has: its core does it now.
 fn core_fields(built: &Home, home: &View, target: &View, own: &str) -> Vec<Finding> {
-    let records: BTreeSet<&String> =
-        built.tus.iter().flat_map(|t| &t.tu.bindings).map(|b| &b.record).filter(|r| !r.is_empty()).collect();
+    let records: BTreeSet<&String> = built
+        .tus
+        .iter()
+        .flat_map(|t| &t.tu.bindings)
+        .map(|b| &b.record)
+        .filter(|r| !r.is_empty())
+        .collect();
     let set: BTreeSet<String> = lex::members(own).into_iter().collect();
     let mut out = Vec::new();
     for record in records {
-        let (Some(there), Some(at_home)) = (target.record(record), home.record(record)) else { continue };
-        for field in there.iter().filter(|f| f.callback.is_some() && set.contains(&f.name)) {
-            let sets = own.contains(&format!(".{} =", field.name)) || own.contains(&format!(".{}\t", field.name));
+        let (Some(there), Some(at_home)) = (target.record(record), home.record(record)) else {
+            continue;
+        };
+        for field in there
+            .iter()
+            .filter(|f| f.callback.is_some() && set.contains(&f.name))
+        {
+            let sets = own.contains(&format!(".{} =", field.name))
+                || own.contains(&format!(".{}\t", field.name));
             if sets && !at_home.iter().any(|f| f.name == field.name) {
                 let meaning = format!(
                     "the target's own version of this driver sets struct {record}.{}, which {} no longer has",
                     field.name, home.kernel.release
                 );
-                out.push(finding("core-field", &format!("struct {record}.{}", field.name), Risk::Behaviour, meaning));
+                out.push(finding(
+                    "core-field",
+                    &format!("struct {record}.{}", field.name),
+                    Risk::Behaviour,
+                    meaning,
+                ));
             }
         }
     }
@@ -190,11 +246,26 @@ fn core_fields(built: &Home, home: &View, target: &View, own: &str) -> Vec<Findi
 
 /// Locks that the target's own driver takes and the home version does not: the core may take them at home.
 fn locking(built: &Home, own: &str) -> Vec<Finding> {
-    const LOCKS: [&str; 6] = ["mutex_lock", "spin_lock", "spin_lock_irqsave", "mutex_init", "spin_lock_init", "down"];
-    let used: BTreeSet<&str> = built.tus.iter().flat_map(|t| &t.tu.uses).map(|u| u.name.as_str()).collect();
+    const LOCKS: [&str; 6] = [
+        "mutex_lock",
+        "spin_lock",
+        "spin_lock_irqsave",
+        "mutex_init",
+        "spin_lock_init",
+        "down",
+    ];
+    let used: BTreeSet<&str> = built
+        .tus
+        .iter()
+        .flat_map(|t| &t.tu.uses)
+        .map(|u| u.name.as_str())
+        .collect();
     let words = lex::words(own);
-    let guards = ["guard", "scoped_guard", "devm_mutex_init"].iter().any(|g| used.contains(g));
-    let missing = |lock: &&&str| words.iter().any(|w| w == **lock) && !used.contains(**lock) && !guards;
+    let guards = ["guard", "scoped_guard", "devm_mutex_init"]
+        .iter()
+        .any(|g| used.contains(g));
+    let missing =
+        |lock: &&&str| words.iter().any(|w| w == **lock) && !used.contains(**lock) && !guards;
     LOCKS
         .iter()
         .filter(missing)
@@ -217,14 +288,27 @@ mod tests {
             path: "include/linux/f.h".into(),
             lines: (1, 1),
             text: text.into(),
-            detail: Detail::Function { sig, body: true, is_static: true },
+            detail: Detail::Function {
+                sig,
+                body: true,
+                is_static: true,
+            },
         }
     }
 
     #[test]
     fn knows_stubs() {
-        assert_eq!(stub_body(&function("static inline int f(void)\n{\n\treturn -ENODEV;\n}")).unwrap(), "returns -ENODEV");
-        assert_eq!(stub_body(&function("static inline void f(void) { }")).unwrap(), "does nothing");
+        assert_eq!(
+            stub_body(&function(
+                "static inline int f(void)\n{\n\treturn -ENODEV;\n}"
+            ))
+            .unwrap(),
+            "returns -ENODEV"
+        );
+        assert_eq!(
+            stub_body(&function("static inline void f(void) { }")).unwrap(),
+            "does nothing"
+        );
         assert!(stub_body(&function("static inline int f(void) { return g(); }")).is_none());
     }
 }

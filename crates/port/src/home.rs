@@ -48,7 +48,9 @@ impl Home {
     /// A kernel header that belongs to the driver, with or without `uapi/` before its name.
     #[must_use]
     pub fn owns_header(&self, header: &str) -> bool {
-        self.private_headers.iter().any(|h| h == header || h.strip_prefix("uapi/") == Some(header))
+        self.private_headers
+            .iter()
+            .any(|h| h == header || h.strip_prefix("uapi/") == Some(header))
     }
 
     /// A place of the analysis, relative to the driver; `None` when it lies outside.
@@ -62,7 +64,12 @@ impl Home {
 ///
 /// # Errors
 /// When make or libclang cannot be run, or the cache cannot be written. A driver that does not build is no error.
-pub fn build(cache: &Cache, driver: &Driver, kernel: &Kernel, options: &KbuildOptions) -> Result<Home> {
+pub fn build(
+    cache: &Cache,
+    driver: &Driver,
+    kernel: &Kernel,
+    options: &KbuildOptions,
+) -> Result<Home> {
     let key = store::key(&[FORMAT, &driver.digest()?, &kernel.digest]);
     let base = cache.root().join("work").join("home").join(&key);
     let record = base.join("home.json");
@@ -71,12 +78,20 @@ pub fn build(cache: &Cache, driver: &Driver, kernel: &Kernel, options: &KbuildOp
     }
     let dir = base.join("src");
     store::copy_tree(driver, &dir)?;
-    let options = KbuildOptions { json_diagnostics: true, keep_going: true, ..options.clone() };
+    let options = KbuildOptions {
+        json_diagnostics: true,
+        keep_going: true,
+        ..options.clone()
+    };
     let build = cache.kbuild(kernel, &dir, &options)?;
     let diagnostics = diag::parse(&build.log);
     let mut home = Home {
         ok: build.ok,
-        log: if build.ok { String::new() } else { failure(&build.log, &diagnostics) },
+        log: if build.ok {
+            String::new()
+        } else {
+            failure(&build.log, &diagnostics)
+        },
         tus: Vec::new(),
         warnings: warnings(&diagnostics),
         modules: build.modules.clone(),
@@ -97,7 +112,10 @@ pub fn build(cache: &Cache, driver: &Driver, kernel: &Kernel, options: &KbuildOp
 /// How many warnings there are; notes do not count.
 #[must_use]
 pub fn warnings(diagnostics: &[diag::Diagnostic]) -> usize {
-    diagnostics.iter().filter(|d| d.severity == diag::Severity::Warning).count()
+    diagnostics
+        .iter()
+        .filter(|d| d.severity == diag::Severity::Warning)
+        .count()
 }
 
 /// The first errors of a failed build, as the compiler or modpost said them.
@@ -111,7 +129,9 @@ pub fn failure(log: &str, diagnostics: &[diag::Diagnostic]) -> String {
             None => d.message.clone(),
         })
         .collect();
-    let said = |l: &&str| l.starts_with("ERROR") || l.contains("error:") || l.starts_with("make") && l.contains("***");
+    let said = |l: &&str| {
+        l.starts_with("ERROR") || l.contains("error:") || l.starts_with("make") && l.contains("***")
+    };
     lines.extend(log.lines().filter(said).map(str::to_owned));
     if lines.is_empty() {
         lines.extend(log.lines().rev().take(5).map(str::to_owned));
@@ -121,17 +141,27 @@ pub fn failure(log: &str, diagnostics: &[diag::Diagnostic]) -> String {
     lines.join("\n")
 }
 
-fn analyse(cache: &Cache, kernel: &Kernel, dir: &Path, commands: &[kspan_kernel::TuCommand]) -> Result<Vec<HomeTu>> {
+fn analyse(
+    cache: &Cache,
+    kernel: &Kernel,
+    dir: &Path,
+    commands: &[kspan_kernel::TuCommand],
+) -> Result<Vec<HomeTu>> {
     let flags = cache.compile_flags(kernel)?;
     let own = |c: &&kspan_kernel::TuCommand| {
-        c.source.extension().is_some_and(|e| e == "c") && !c.source.to_string_lossy().ends_with(".mod.c")
+        c.source.extension().is_some_and(|e| e == "c")
+            && !c.source.to_string_lossy().ends_with(".mod.c")
     };
     let sources: Vec<_> = commands.iter().filter(own).collect();
     let mut tus = sources
         .par_iter()
         .map(|command| {
             let tu = kspan_facts::analyse(kernel, &dir.join(&command.source), &command.args, dir)?;
-            Ok(HomeTu { source: command.source.clone(), extra: extra_flags(&flags, &command.args), tu })
+            Ok(HomeTu {
+                source: command.source.clone(),
+                extra: extra_flags(&flags, &command.args),
+                tu,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     tus.sort_by(|a, b| a.source.cmp(&b.source));
@@ -154,8 +184,17 @@ fn extra_flags(template: &CompileFlags, args: &[String]) -> Vec<String> {
 
 /// Arguments grouped with the value that follows them (`-include FILE`).
 fn pair(args: &[String]) -> Vec<Vec<String>> {
-    const TAKES_VALUE: [&str; 9] =
-        ["-include", "-isystem", "-I", "-D", "-U", "-idirafter", "-iquote", "-imacros", "--param"];
+    const TAKES_VALUE: [&str; 9] = [
+        "-include",
+        "-isystem",
+        "-I",
+        "-D",
+        "-U",
+        "-idirafter",
+        "-iquote",
+        "-imacros",
+        "--param",
+    ];
     let mut out = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -178,7 +217,10 @@ mod tests {
 
     #[test]
     fn keeps_only_the_files_own_flags() {
-        let template = CompileFlags { cc: "gcc".into(), args: words("-Wall -include a.h -O2") };
+        let template = CompileFlags {
+            cc: "gcc".into(),
+            args: words("-Wall -include a.h -O2"),
+        };
         let args = words("-Wall -include a.h -O2 -include b.h -DX=1");
         assert_eq!(extra_flags(&template, &args), words("-include b.h -DX=1"));
     }

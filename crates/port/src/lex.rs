@@ -21,11 +21,17 @@ pub fn tokens(text: &[u8]) -> impl Iterator<Item = (Token, Range<usize>)> + '_ {
         at = skip_blank(text, at);
         let first = *text.get(at)?;
         let start = at;
-        let token = if first.is_ascii_alphabetic() || first == b'_' {
+        let token = if first >= 0x80 {
+            // Whole characters, so that ranges can slice text.
+            at = run(text, at, |b| b >= 0x80);
+            Token::Literal
+        } else if first.is_ascii_alphabetic() || first == b'_' {
             at = run(text, at, |b| b.is_ascii_alphanumeric() || b == b'_');
             Token::Word
         } else if first.is_ascii_digit() {
-            at = run(text, at, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.');
+            at = run(text, at, |b| {
+                b.is_ascii_alphanumeric() || b == b'_' || b == b'.'
+            });
             Token::Literal
         } else if first == b'"' || first == b'\'' {
             at = quoted_end(text, at);
@@ -66,7 +72,9 @@ fn skip_blank(text: &[u8], mut at: usize) -> usize {
             (Some(b), _) if b.is_ascii_whitespace() => at += 1,
             (Some(b'\\'), Some(b'\n' | b'\r')) => at += 2,
             (Some(b'/'), Some(b'/')) => at = run(text, at, |b| b != b'\n'),
-            (Some(b'/'), Some(b'*')) => at = find(text, at + 2, b"*/").map_or(text.len(), |p| p + 2),
+            (Some(b'/'), Some(b'*')) => {
+                at = find(text, at + 2, b"*/").map_or(text.len(), |p| p + 2)
+            }
             _ => return at,
         }
     }
@@ -75,7 +83,10 @@ fn skip_blank(text: &[u8], mut at: usize) -> usize {
 /// The first place of `needle` in `text` from `from` on.
 #[must_use]
 pub fn find(text: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
-    text.get(from..)?.windows(needle.len()).position(|w| w == needle).map(|p| p + from)
+    text.get(from..)?
+        .windows(needle.len())
+        .position(|w| w == needle)
+        .map(|p| p + from)
 }
 
 /// The identifiers of a text, each once, in order; not those after `.` or `->` (members).
@@ -109,7 +120,10 @@ pub fn calls(text: &str) -> Vec<String> {
     for pair in all.windows(2) {
         if let [(Token::Word, word), (Token::Punct(b'('), _)] = pair {
             let word = &text[word.clone()];
-            let keyword = matches!(word, "if" | "for" | "while" | "switch" | "return" | "sizeof" | "typeof" | "__typeof__");
+            let keyword = matches!(
+                word,
+                "if" | "for" | "while" | "switch" | "return" | "sizeof" | "typeof" | "__typeof__"
+            );
             if !keyword && !out.iter().any(|o| o == word) {
                 out.push(word.to_owned());
             }
@@ -193,7 +207,8 @@ pub fn is_expression(text: &str) -> bool {
         }
     }
     let first = text.bytes().next().unwrap_or(b' ');
-    any && depth == 0 && (first.is_ascii_alphanumeric() || matches!(first, b'_' | b'&' | b'(' | b'*'))
+    any && depth == 0
+        && (first.is_ascii_alphanumeric() || matches!(first, b'_' | b'&' | b'(' | b'*'))
 }
 
 /// Replaces every use of an identifier as a word of its own (never a member, never in a comment or string).
@@ -206,7 +221,12 @@ pub fn rename(text: &str, from: &str, to: &str) -> String {
     let mut after_tag_keyword = false;
     for (token, range) in tokens(text.as_bytes()) {
         let word = &text[range.clone()];
-        if token == Token::Word && word == from && previous != b'.' && previous != b'>' && !after_tag_keyword {
+        if token == Token::Word
+            && word == from
+            && previous != b'.'
+            && previous != b'>'
+            && !after_tag_keyword
+        {
             out.push_str(&text[copied..range.start]);
             out.push_str(to);
             copied = range.end;
@@ -249,6 +269,10 @@ mod tests {
     #[test]
     fn renames_only_the_plain_identifier() {
         let text = "struct foo foo(struct foo *x) { return x->foo + foo; }";
-        assert_eq!(rename(text, "foo", "bar"), "struct foo bar(struct foo *x) { return x->foo + bar; }");
+        assert_eq!(
+            rename(text, "foo", "bar"),
+            "struct foo bar(struct foo *x) { return x->foo + bar; }"
+        );
+        assert_eq!(rename("é foo 漢字", "foo", "bar"), "é bar 漢字");
     }
 }

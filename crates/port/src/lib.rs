@@ -11,7 +11,9 @@ pub mod derive;
 pub mod diag;
 pub mod driver;
 pub mod edit;
+pub mod engine;
 pub mod gap;
+pub mod gates;
 pub mod home;
 pub mod lex;
 pub mod lift;
@@ -24,8 +26,6 @@ pub mod take_up;
 pub mod understand;
 pub mod view;
 pub mod words;
-pub mod engine;
-pub mod gates;
 
 pub use engine::{Engine, Grade, Port, Verdict};
 
@@ -55,7 +55,10 @@ pub enum Error {
 
 impl Error {
     fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_path_buf(), source }
+        Self::Io {
+            path: path.to_path_buf(),
+            source,
+        }
     }
 }
 

@@ -14,8 +14,10 @@ const MOST_LINES: usize = 60;
 /// Static helpers of the same file that may come along.
 const MOST_HELPERS: usize = 4;
 const FORMAT: &str = "lift-1";
-const ROOTS: [&str; 12] =
-    ["lib", "kernel", "mm", "fs", "net", "sound", "block", "crypto", "drivers", "security", "arch/x86", "io_uring"];
+const ROOTS: [&str; 12] = [
+    "lib", "kernel", "mm", "fs", "net", "sound", "block", "crypto", "drivers", "security",
+    "arch/x86", "io_uring",
+];
 
 /// Which C file exports a symbol, for one kernel's source tree.
 pub struct Index {
@@ -41,13 +43,22 @@ impl Index {
     /// When the cache cannot be written.
     pub fn open(cache: &Cache, kernel: &Kernel, root: &Path) -> Result<Self> {
         let key = store::key(&[FORMAT, &kernel.digest]);
-        let path = cache.root().join("facts").join(format!("{key}.exports.json"));
+        let path = cache
+            .root()
+            .join("facts")
+            .join(format!("{key}.exports.json"));
         if let Some(files) = store::read(&path) {
-            return Ok(Self { root: root.to_path_buf(), files });
+            return Ok(Self {
+                root: root.to_path_buf(),
+                files,
+            });
         }
         let files = scan(root);
         store::write(&path, &files)?;
-        Ok(Self { root: root.to_path_buf(), files })
+        Ok(Self {
+            root: root.to_path_buf(),
+            files,
+        })
     }
 
     /// The function of a name, ready to stand in front of a driver's own text; `None` when it is no leaf.
@@ -60,9 +71,20 @@ impl Index {
         let mut helpers: Vec<String> = Vec::new();
         let mut parts = Vec::new();
         let line = collect(&source, name, sources, &mut helpers, &mut parts)?;
-        let includes = includes(&text).filter(|h| sources.target.can_include(h)).map(str::to_owned).collect();
-        let origin = format!("{}:{line} of {}", file.display(), sources.home.kernel.release);
-        Some(Lifted { text: parts.join("\n"), includes, origin })
+        let includes = includes(&text)
+            .filter(|h| sources.target.can_include(h))
+            .map(str::to_owned)
+            .collect();
+        let origin = format!(
+            "{}:{line} of {}",
+            file.display(),
+            sources.home.kernel.release
+        );
+        Some(Lifted {
+            text: parts.join("\n"),
+            includes,
+            origin,
+        })
     }
 }
 
@@ -102,7 +124,11 @@ fn collect(
 fn scan(root: &Path) -> BTreeMap<String, PathBuf> {
     let files: Vec<PathBuf> = ROOTS
         .iter()
-        .flat_map(|dir| walkdir::WalkDir::new(root.join(dir)).into_iter().filter_map(std::result::Result::ok))
+        .flat_map(|dir| {
+            walkdir::WalkDir::new(root.join(dir))
+                .into_iter()
+                .filter_map(std::result::Result::ok)
+        })
         .filter(|entry| entry.path().extension().is_some_and(|e| e == "c"))
         .map(walkdir::DirEntry::into_path)
         .collect();
@@ -111,7 +137,9 @@ fn scan(root: &Path) -> BTreeMap<String, PathBuf> {
         .flat_map_iter(|path| {
             let bytes = std::fs::read(path).unwrap_or_default();
             let relative = path.strip_prefix(root).unwrap_or(path).to_path_buf();
-            exports(&String::from_utf8_lossy(&bytes)).into_iter().map(move |name| (name, relative.clone()))
+            exports(&String::from_utf8_lossy(&bytes))
+                .into_iter()
+                .map(move |name| (name, relative.clone()))
         })
         .collect()
 }
@@ -120,7 +148,9 @@ fn scan(root: &Path) -> BTreeMap<String, PathBuf> {
 fn exports(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     for line in text.lines().filter(|l| l.starts_with("EXPORT_SYMBOL")) {
-        let Some((_, rest)) = line.split_once('(') else { continue };
+        let Some((_, rest)) = line.split_once('(') else {
+            continue;
+        };
         let name = rest.split([',', ')']).next().unwrap_or_default().trim();
         if !name.is_empty() {
             out.push(name.to_owned());
@@ -130,7 +160,8 @@ fn exports(text: &str) -> Vec<String> {
 }
 
 fn includes(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(|l| l.strip_prefix("#include <")?.split('>').next())
+    text.lines()
+        .filter_map(|l| l.strip_prefix("#include <")?.split('>').next())
 }
 
 struct Function<'a> {
@@ -148,7 +179,11 @@ struct CFile<'a> {
 impl<'a> CFile<'a> {
     fn new(text: &'a str) -> Self {
         let blanked = blank_directives(text);
-        let mut file = Self { text, functions: BTreeMap::new(), globals: BTreeSet::new() };
+        let mut file = Self {
+            text,
+            functions: BTreeMap::new(),
+            globals: BTreeSet::new(),
+        };
         let (mut depth, mut start, mut candidate) = (0usize, None, None);
         let mut before: &str = "";
         let mut closed_params = false;
@@ -156,7 +191,8 @@ impl<'a> CFile<'a> {
             let word = &text[range.clone()];
             match token {
                 lex::Token::Punct(b'{') if depth == 0 && closed_params => {
-                    let end = lex::closing(blanked.as_bytes(), range.start).unwrap_or(text.len() - 1);
+                    let end =
+                        lex::closing(blanked.as_bytes(), range.start).unwrap_or(text.len() - 1);
                     if let (Some(begin), Some(name)) = (start, candidate) {
                         file.functions.insert(name, (begin, end + 1));
                     }
@@ -193,7 +229,10 @@ impl<'a> CFile<'a> {
     fn function(&self, name: &str) -> Option<Function<'a>> {
         let &(start, end) = self.functions.get(name)?;
         let line = self.text[..start].matches('\n').count() + 1;
-        Some(Function { text: self.text.get(start..end)?, line })
+        Some(Function {
+            text: self.text.get(start..end)?,
+            line,
+        })
     }
 }
 

@@ -36,17 +36,30 @@ pub fn symbols(dir: &Path, modules: &[PathBuf]) -> Result<Symbols> {
         }
     }
     let imports = imports.difference(&exports).cloned().collect();
-    Ok(Symbols { imports, exports: exports.into_iter().collect() })
+    Ok(Symbols {
+        imports,
+        exports: exports.into_iter().collect(),
+    })
 }
 
 /// The needs that modpost names: undefined symbols, GPL-only ones, namespaces not imported.
 #[must_use]
 pub fn modpost(log: &str) -> Vec<Need> {
     let mut out = BTreeSet::new();
-    for line in log.lines().filter(|l| l.contains("modpost:") || l.starts_with("ERROR")) {
-        let Some(symbol) = quoted_symbol(line) else { continue };
-        if line.contains("undefined!") || line.contains("GPL-only symbol") || line.contains("namespace") {
-            out.insert(Need::Export { symbol: symbol.to_owned() });
+    for line in log
+        .lines()
+        .filter(|l| l.contains("modpost:") || l.starts_with("ERROR"))
+    {
+        let Some(symbol) = quoted_symbol(line) else {
+            continue;
+        };
+        if line.contains("undefined!")
+            || line.contains("GPL-only symbol")
+            || line.contains("namespace")
+        {
+            out.insert(Need::Export {
+                symbol: symbol.to_owned(),
+            });
         }
     }
     out.into_iter().collect()

@@ -23,9 +23,15 @@ fn expand(view: &View, text: &str, depth: usize, out: &mut Vec<String>) {
     let bytes = text.as_bytes();
     let tokens: Vec<(Token, std::ops::Range<usize>)> = lex::tokens(bytes).collect();
     for pair in tokens.windows(2) {
-        let [(Token::Word, word), (Token::Punct(b'('), open)] = pair else { continue };
-        let Some((params, body)) = pasting_macro(view, &text[word.clone()]) else { continue };
-        let Some(close) = lex::closing(bytes, open.start) else { continue };
+        let [(Token::Word, word), (Token::Punct(b'('), open)] = pair else {
+            continue;
+        };
+        let Some((params, body)) = pasting_macro(view, &text[word.clone()]) else {
+            continue;
+        };
+        let Some(close) = lex::closing(bytes, open.start) else {
+            continue;
+        };
         let arguments = split(&text[open.end..close]);
         let replaced = substitute(&body, &params, &arguments, out);
         expand(view, &replaced, depth - 1, out);
@@ -35,10 +41,16 @@ fn expand(view: &View, text: &str, depth: usize, out: &mut Vec<String>) {
 /// A function-like macro that pastes, or that leads to one that may.
 fn pasting_macro(view: &View, name: &str) -> Option<(Vec<String>, String)> {
     const LEADS_ON: [&str; 5] = ["##", "CLASS", "guard", "__free", "class_"];
-    view.facts.defs(name).into_iter().find_map(|d| match d.detail {
-        Detail::Macro { params: Some(params), body } if LEADS_ON.iter().any(|l| body.contains(l)) => Some((params, body)),
-        _ => None,
-    })
+    view.facts
+        .defs(name)
+        .into_iter()
+        .find_map(|d| match d.detail {
+            Detail::Macro {
+                params: Some(params),
+                body,
+            } if LEADS_ON.iter().any(|l| body.contains(l)) => Some((params, body)),
+            _ => None,
+        })
 }
 
 /// Arguments at their own commas.
@@ -61,7 +73,12 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// The body with parameters replaced and `##` carried out; the pasted words go to `out`.
-fn substitute(body: &str, params: &[String], arguments: &[String], out: &mut Vec<String>) -> String {
+fn substitute(
+    body: &str,
+    params: &[String],
+    arguments: &[String],
+    out: &mut Vec<String>,
+) -> String {
     let bytes = body.as_bytes();
     let mut text = String::new();
     let mut pasted = false;
@@ -76,11 +93,18 @@ fn substitute(body: &str, params: &[String], arguments: &[String], out: &mut Vec
             continue;
         }
         let word = &body[range.clone()];
-        let index = params.iter().position(|p| *token == Token::Word && p == word);
-        let value = index.and_then(|i| arguments.get(i)).map_or(word, String::as_str);
+        let index = params
+            .iter()
+            .position(|p| *token == Token::Word && p == word);
+        let value = index
+            .and_then(|i| arguments.get(i))
+            .map_or(word, String::as_str);
         text.push_str(value);
         if pasted && !(hash(at + 1) && hash(at + 2)) {
-            let last = text.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+            let last = text
+                .rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .next()
+                .unwrap_or_default();
             out.push(last.to_owned());
             pasted = false;
         }
@@ -98,7 +122,12 @@ mod tests {
     fn pastes() {
         let mut out = Vec::new();
         let params = ["_name".to_owned()];
-        let text = substitute("class_##_name##_t var = f(_name)", &params, &["mutex".to_owned()], &mut out);
+        let text = substitute(
+            "class_##_name##_t var = f(_name)",
+            &params,
+            &["mutex".to_owned()],
+            &mut out,
+        );
         assert_eq!(out, ["class_mutex_t"]);
         assert!(text.starts_with("class_mutex_t var"));
         assert_eq!(split("a, f(b, c)"), ["a", "f(b, c)"]);

@@ -4,7 +4,7 @@
 use crate::carry::{Closure, Sources, Unit, Wants};
 use crate::driver::Driver;
 use crate::edit::{Edit, Edits};
-use crate::gap::{RemedyKind, Remedy, Risk};
+use crate::gap::{Remedy, RemedyKind, Risk};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
 use crate::{Error, Result, lift, site};
@@ -84,7 +84,13 @@ pub struct Rendered {
 
 impl From<RemedyKey> for Remedy {
     fn from(k: RemedyKey) -> Self {
-        Self { kind: k.kind, subject: k.subject, origin: k.origin, risk: k.risk, meaning: k.meaning }
+        Self {
+            kind: k.kind,
+            subject: k.subject,
+            origin: k.origin,
+            risk: k.risk,
+            meaning: k.meaning,
+        }
     }
 }
 
@@ -92,14 +98,26 @@ impl Plan {
     /// An empty plan: the driver as it is.
     #[must_use]
     pub fn new(built: &Home) -> Self {
-        Self { tus: vec![Wants::default(); built.tus.len()], ..Self::default() }
+        Self {
+            tus: vec![Wants::default(); built.tus.len()],
+            ..Self::default()
+        }
     }
 
     /// Overlay headers that give all of their names.
     fn whole(&self) -> BTreeSet<String> {
-        let is_whole = |(_, plan): &(&String, &HeaderPlan)| matches!(plan, HeaderPlan::Whole(_) | HeaderPlan::Stand(_));
-        let whole = self.headers.iter().filter(is_whole).map(|(h, _)| h.as_str());
-        whole.flat_map(|h| std::iter::once(h).chain(h.strip_prefix("uapi/"))).map(str::to_owned).collect()
+        let is_whole = |(_, plan): &(&String, &HeaderPlan)| {
+            matches!(plan, HeaderPlan::Whole(_) | HeaderPlan::Stand(_))
+        };
+        let whole = self
+            .headers
+            .iter()
+            .filter(is_whole)
+            .map(|(h, _)| h.as_str());
+        whole
+            .flat_map(|h| std::iter::once(h).chain(h.strip_prefix("uapi/")))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The files of the port.
@@ -108,8 +126,13 @@ impl Plan {
     /// When a file of the driver or a header of the home kernel cannot be read.
     pub fn render(&self, ctx: &Context<'_>) -> Result<Rendered> {
         let whole = self.whole();
-        let sources =
-            Sources { home: ctx.home, target: ctx.target, library: ctx.library, lift: ctx.lift, whole: &whole };
+        let sources = Sources {
+            home: ctx.home,
+            target: ctx.target,
+            library: ctx.library,
+            lift: ctx.lift,
+            whole: &whole,
+        };
         let mut out = Rendered::default();
         let mut edits = self.edits.clone();
         let mut remedies: BTreeSet<RemedyKey> = self.remedies.clone();
@@ -123,7 +146,8 @@ impl Plan {
         }
         for (header, plan) in &self.headers {
             let text = overlay_header(ctx, &sources, header, plan, &mut remedies)?;
-            out.files.insert(Path::new(OVERLAY).join("include").join(header), text);
+            out.files
+                .insert(Path::new(OVERLAY).join("include").join(header), text);
         }
         let overlaid = !out.files.is_empty();
         for file in ctx.driver.sources()? {
@@ -162,7 +186,12 @@ fn remedies_of(closure: &Closure, wants: &Wants) -> Vec<RemedyKey> {
         risk: Risk::None,
         meaning: String::new(),
     };
-    closure.units.iter().map(of_unit).chain(wants.includes.iter().map(of_include)).collect()
+    closure
+        .units
+        .iter()
+        .map(of_unit)
+        .chain(wants.includes.iter().map(of_include))
+        .collect()
 }
 
 /// Writes what a source file is given into a header of the overlay and includes that at the right place.
@@ -176,12 +205,23 @@ fn place_block(
     let path = ctx.driver.dir.join(&tu.source);
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
     let file = block_file(&tu.source);
-    let name = file.strip_prefix(OVERLAY).unwrap_or(&file).to_string_lossy().into_owned();
+    let name = file
+        .strip_prefix(OVERLAY)
+        .unwrap_or(&file)
+        .to_string_lossy()
+        .into_owned();
     let private: BTreeSet<u32> = private_includes(ctx.built, tu);
     let place = site::after_includes(&bytes, &private);
     let text = format!("#include \"{name}\"\n#line {}\n", place.line);
     // A site is found anew for each rendering, so it cannot overlap what is there.
-    let _ = edits.add(&tu.source, Edit { start: place.offset, end: place.offset, text });
+    let _ = edits.add(
+        &tu.source,
+        Edit {
+            start: place.offset,
+            end: place.offset,
+            text,
+        },
+    );
     let mut headers: Vec<String> = Vec::new();
     if closure.units.iter().any(|u| u.replaces) {
         headers.extend(kernel_includes(ctx, tu));
@@ -197,26 +237,40 @@ fn private_includes(built: &Home, tu: &HomeTu) -> BTreeSet<u32> {
     let leads_home = |(at, _, to): &&(kspan_facts::Loc, String, Option<PathBuf>)| {
         at.file == own && to.as_ref().is_some_and(|p| built.relative(p).is_some())
     };
-    tu.tu.includes.iter().filter(leads_home).map(|(at, _, _)| at.line).collect()
+    tu.tu
+        .includes
+        .iter()
+        .filter(leads_home)
+        .map(|(at, _, _)| at.line)
+        .collect()
 }
 
 /// The kernel's headers that the driver's files include, as far as the target or the overlay has them.
 fn kernel_includes(ctx: &Context<'_>, tu: &HomeTu) -> Vec<String> {
     let of_kernel = |(_, header, to): &&(kspan_facts::Loc, String, Option<PathBuf>)| {
-        to.as_ref().is_some_and(|p| ctx.built.relative(p).is_none()) && ctx.target.can_include(header)
+        to.as_ref().is_some_and(|p| ctx.built.relative(p).is_none())
+            && ctx.target.can_include(header)
             && !header.starts_with("trace/")
     };
     let mut seen = BTreeSet::new();
     let new = |(_, header, _): &(kspan_facts::Loc, String, Option<PathBuf>)| {
         seen.insert(header.clone()).then(|| header.clone())
     };
-    tu.tu.includes.iter().filter(of_kernel).filter_map(new).collect()
+    tu.tu
+        .includes
+        .iter()
+        .filter(of_kernel)
+        .filter_map(new)
+        .collect()
 }
 
 /// The file of the overlay that holds what a source file is given.
 #[must_use]
 pub fn block_file(source: &Path) -> PathBuf {
-    let flat = source.with_extension("").to_string_lossy().replace(['/', '.'], "_");
+    let flat = source
+        .with_extension("")
+        .to_string_lossy()
+        .replace(['/', '.'], "_");
     Path::new(OVERLAY).join("kspan").join(format!("{flat}.h"))
 }
 
@@ -232,13 +286,19 @@ fn block(ctx: &Context<'_>, headers: &[String], units: &[Unit]) -> String {
     for unit in units {
         out.push_str(&format!("\n/* {}: {} */\n", unit.name, unit.origin));
         let guard = guard(&unit.name);
-        out.push_str(&format!("#ifndef {guard}\n#define {guard}\n{}\n#endif\n", unit.text));
+        out.push_str(&format!(
+            "#ifndef {guard}\n#define {guard}\n{}\n#endif\n",
+            unit.text
+        ));
     }
     out
 }
 
 fn guard(name: &str) -> String {
-    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let safe: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
     format!("KSPAN_HAS_{safe}")
 }
 
@@ -254,7 +314,10 @@ fn overlay_header(
         HeaderPlan::Redirect(to) => Ok(redirect(header, to).into_bytes()),
         HeaderPlan::Whole(wants) => {
             let Some(path) = ctx.home.header_path(header) else {
-                return Err(Error::Internal(format!("{header} is not a header of {}", ctx.home.kernel.id)));
+                return Err(Error::Internal(format!(
+                    "{header} is not a header of {}",
+                    ctx.home.kernel.id
+                )));
             };
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
             let closure = Closure::compute(sources, wants);
@@ -262,7 +325,12 @@ fn overlay_header(
             if closure.is_empty() {
                 return Ok(bytes);
             }
-            let headers: Vec<String> = closure.includes.iter().filter(|h| *h != header).cloned().collect();
+            let headers: Vec<String> = closure
+                .includes
+                .iter()
+                .filter(|h| *h != header)
+                .cloned()
+                .collect();
             let mut text = block(ctx, &headers, &closure.units).into_bytes();
             text.extend_from_slice(b"#line 1\n");
             text.extend_from_slice(&bytes);
@@ -273,7 +341,9 @@ fn overlay_header(
 
 fn redirect(header: &str, to: &[String]) -> String {
     let guard = guard(&format!("header_{header}"));
-    let mut out = format!("/* Made by kspan: the target has this header's names elsewhere. */\n#ifndef {guard}\n#define {guard}\n");
+    let mut out = format!(
+        "/* Made by kspan: the target has this header's names elsewhere. */\n#ifndef {guard}\n#define {guard}\n"
+    );
     for other in to {
         out.push_str(&format!("#include <{other}>\n"));
     }
@@ -284,7 +354,13 @@ fn redirect(header: &str, to: &[String]) -> String {
 /// The home kernel's dialect of C, where the target's is another: the driver and what is carried are written in it.
 #[must_use]
 pub fn language_flags(ctx: &Context<'_>) -> Vec<String> {
-    let flag = |view: &View, prefix: &str| view.flags.args.iter().find(|a| a.starts_with(prefix)).cloned();
+    let flag = |view: &View, prefix: &str| {
+        view.flags
+            .args
+            .iter()
+            .find(|a| a.starts_with(prefix))
+            .cloned()
+    };
     let mut out = Vec::new();
     let (home, target) = (flag(ctx.home, "-std="), flag(ctx.target, "-std="));
     if home != target {
@@ -299,7 +375,11 @@ pub fn language_flags(ctx: &Context<'_>) -> Vec<String> {
 
 /// Puts the overlay on the include path, in the driver's own Kbuild file (or Makefile).
 fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-    let name = if files.contains_key(Path::new("Kbuild")) { "Kbuild" } else { "Makefile" };
+    let name = if files.contains_key(Path::new("Kbuild")) {
+        "Kbuild"
+    } else {
+        "Makefile"
+    };
     let text = files.entry(PathBuf::from(name)).or_default();
     if !text.is_empty() && !text.ends_with(b"\n") {
         text.push(b'\n');

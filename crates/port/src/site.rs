@@ -20,16 +20,26 @@ pub fn after_includes(text: &[u8], private: &BTreeSet<u32>) -> Site {
     let (mut depth, mut in_comment, mut continued) = (0i32, false, false);
     for (index, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
         let number = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
-        let directive = if in_comment || continued { None } else { directive(line) };
+        let directive = if in_comment || continued {
+            None
+        } else {
+            directive(line)
+        };
         continued = line.trim_ascii_end().ends_with(b"\\");
         match directive {
             Some(word) if word.starts_with("if") => depth += 1,
             Some("endif") => depth -= 1,
             Some("include") if private.contains(&number) => {
-                return last_kernel.unwrap_or(Site { offset, line: number });
+                return last_kernel.unwrap_or(Site {
+                    offset,
+                    line: number,
+                });
             }
             Some("include") if depth == 0 => {
-                last_kernel = Some(Site { offset: offset + line.len(), line: number + 1 });
+                last_kernel = Some(Site {
+                    offset: offset + line.len(),
+                    line: number + 1,
+                });
             }
             _ => {}
         }
@@ -41,8 +51,14 @@ pub fn after_includes(text: &[u8], private: &BTreeSet<u32>) -> Site {
 
 /// The word after `#`.
 fn directive(line: &[u8]) -> Option<&str> {
-    let rest = line.trim_ascii_start().strip_prefix(b"#")?.trim_ascii_start();
-    let end = rest.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(rest.len());
+    let rest = line
+        .trim_ascii_start()
+        .strip_prefix(b"#")?
+        .trim_ascii_start();
+    let end = rest
+        .iter()
+        .position(|b| !b.is_ascii_alphabetic())
+        .unwrap_or(rest.len());
     std::str::from_utf8(&rest[..end]).ok()
 }
 
@@ -68,13 +84,22 @@ mod tests {
     #[test]
     fn after_the_last_plain_include() {
         let text = b"#include <a.h>\n#ifdef X\n#include <b.h>\n#endif\nint x;\n";
-        assert_eq!(after_includes(text, &BTreeSet::new()), Site { offset: 15, line: 2 });
+        assert_eq!(
+            after_includes(text, &BTreeSet::new()),
+            Site {
+                offset: 15,
+                line: 2
+            }
+        );
     }
 
     #[test]
     fn before_the_drivers_own_headers() {
         let text = b"/* #include <x.h>\n*/\n#include <a.h>\n#define CREATE\n#include \"own.h\"\n#include <c.h>\n";
         assert_eq!(after_includes(text, &BTreeSet::from([5])).line, 4);
-        assert_eq!(after_includes(b"#include \"own.h\"\n", &BTreeSet::from([1])).line, 1);
+        assert_eq!(
+            after_includes(b"#include \"own.h\"\n", &BTreeSet::from([1])).line,
+            1
+        );
     }
 }

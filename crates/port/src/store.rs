@@ -26,7 +26,8 @@ pub fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 /// # Errors
 /// When the disk refuses.
 pub fn write<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value).map_err(|e| Error::Internal(format!("{}: {e}", path.display())))?;
+    let bytes = serde_json::to_vec(value)
+        .map_err(|e| Error::Internal(format!("{}: {e}", path.display())))?;
     write_bytes(path, &bytes)
 }
 

@@ -34,14 +34,37 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
 }
 
 fn take_moved(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> Result<bool, String> {
-    let header = ctx.target.header_of(name).ok_or_else(|| format!("{name} is in no header that can be included"))?;
-    if wants.includes.insert(header) { Ok(true) } else { Err(format!("{name} is not declared, though its header is included")) }
+    let header = ctx
+        .target
+        .header_of(name)
+        .ok_or_else(|| format!("{name} is in no header that can be included"))?;
+    if wants.includes.insert(header) {
+        Ok(true)
+    } else {
+        Err(format!(
+            "{name} is not declared, though its header is included"
+        ))
+    }
 }
 
 /// `(void *)(expression)`: the target's API is not const yet, and what it is given was never written to by it.
-fn cast_const_away(plan: &mut Plan, file: &std::path::Path, offset: usize, end: usize) -> Result<bool, String> {
+fn cast_const_away(
+    plan: &mut Plan,
+    file: &std::path::Path,
+    offset: usize,
+    end: usize,
+) -> Result<bool, String> {
     let mut insert = |at: usize, text: &str| {
-        plan.edits.add(file, Edit { start: at, end: at, text: text.to_owned() }).map_err(|e| e.to_string())
+        plan.edits
+            .add(
+                file,
+                Edit {
+                    start: at,
+                    end: at,
+                    text: text.to_owned(),
+                },
+            )
+            .map_err(|e| e.to_string())
     };
     let changed = insert(offset, "(void *)(")? | insert(end, ")")?;
     plan.remedies.insert(RemedyKey {
@@ -75,22 +98,32 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     }
     if ctx.target.facts.header_exists(header) {
         let names = ctx.home.names_in(header);
-        plan.headers.insert(header.to_owned(), HeaderPlan::Whole(header_wants(ctx, &names, header)));
+        plan.headers.insert(
+            header.to_owned(),
+            HeaderPlan::Whole(header_wants(ctx, &names, header)),
+        );
         plan.remedies.insert(RemedyKey {
             kind: RemedyKind::Carry,
             subject: format!("<{header}>"),
             origin: format!("include/{header} of {}", ctx.home.kernel.release),
             risk: Risk::Default,
-            meaning: format!("the driver's own <{header}> stands in for the target's version of it"),
+            meaning: format!(
+                "the driver's own <{header}> stands in for the target's version of it"
+            ),
         });
         return Ok(true);
     }
     if ctx.home.header_path(header).is_none() {
         return Err(format!("<{header}> is on neither kernel"));
     }
-    let by_evolution = ctx.library.headers(header).into_iter().find(|e| e.applies_to(ctx.target));
+    let by_evolution = ctx
+        .library
+        .headers(header)
+        .into_iter()
+        .find(|e| e.applies_to(ctx.target));
     if let Some(Kind::Header { target, .. }) = by_evolution.map(|e| &e.kind) {
-        plan.headers.insert(header.to_owned(), HeaderPlan::Stand(target.clone()));
+        plan.headers
+            .insert(header.to_owned(), HeaderPlan::Stand(target.clone()));
         note_header(plan, header, &format!("the target has it as <{target}>"));
         return Ok(true);
     }
@@ -102,7 +135,12 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     }
     let names = ctx.home.names_in(header);
     let present: Vec<&String> = names.iter().filter(|n| ctx.target.has(n)).collect();
-    let private = ctx.driver.manifest.private_headers.iter().any(|h| h == header);
+    let private = ctx
+        .driver
+        .manifest
+        .private_headers
+        .iter()
+        .any(|h| h == header);
     #[allow(clippy::cast_precision_loss)]
     let share = present.len() as f64 / names.len().max(1) as f64;
     let how = if private || share <= WHOLE_BELOW {
@@ -110,7 +148,11 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     } else {
         HeaderPlan::Redirect(redirect_targets(ctx, header, &present))
     };
-    note_header(plan, header, &format!("include/{header} of {}", ctx.home.kernel.release));
+    note_header(
+        plan,
+        header,
+        &format!("include/{header} of {}", ctx.home.kernel.release),
+    );
     plan.headers.insert(header.to_owned(), how);
     Ok(true)
 }
@@ -129,20 +171,40 @@ fn note_header(plan: &mut Plan, header: &str, origin: &str) {
 fn header_wants(ctx: &Context<'_>, names: &[String], header: &str) -> Wants {
     let mut wants = Wants::default();
     let header = header.strip_prefix("uapi/").unwrap_or(header);
-    let is_macro = |n: &str| ctx.home.facts.defs(n).iter().any(|d| matches!(d.detail, Detail::Macro { .. }));
+    let is_macro = |n: &str| {
+        ctx.home
+            .facts
+            .defs(n)
+            .iter()
+            .any(|d| matches!(d.detail, Detail::Macro { .. }))
+    };
     let mut used_macros: Vec<String> = Vec::new();
-    let mut todo: Vec<kspan_facts::Def> =
-        names.iter().flat_map(|n| ctx.home.facts.defs(n)).filter(|d| d.header == header).collect();
+    let mut todo: Vec<kspan_facts::Def> = names
+        .iter()
+        .flat_map(|n| ctx.home.facts.defs(n))
+        .filter(|d| d.header == header)
+        .collect();
     todo.retain(|d| !matches!(d.detail, Detail::Macro { .. } | Detail::EnumConst { .. }));
     while let Some(def) = todo.pop() {
         for word in lex::words(&def.text) {
             // A macro of the header needs what it names once a declaration of the header uses it.
             if names.contains(&word) && is_macro(&word) && !used_macros.contains(&word) {
-                todo.extend(ctx.home.facts.defs(&word).into_iter().filter(|d| d.header == header));
+                todo.extend(
+                    ctx.home
+                        .facts
+                        .defs(&word)
+                        .into_iter()
+                        .filter(|d| d.header == header),
+                );
                 used_macros.push(word.clone());
             }
-            let elsewhere = |d: &kspan_facts::Def| d.header != header && !matches!(d.detail, Detail::EnumConst { .. });
-            if !ctx.target.has(&word) && ctx.home.facts.defs(&word).iter().any(elsewhere) && !names.contains(&word) {
+            let elsewhere = |d: &kspan_facts::Def| {
+                d.header != header && !matches!(d.detail, Detail::EnumConst { .. })
+            };
+            if !ctx.target.has(&word)
+                && ctx.home.facts.defs(&word).iter().any(elsewhere)
+                && !names.contains(&word)
+            {
                 wants.names.insert(word);
             }
         }
@@ -164,34 +226,70 @@ fn redirect_targets(ctx: &Context<'_>, header: &str, present: &[&String]) -> Vec
 }
 
 /// A member that the target's structure lacks: renamed, or an initialiser left out.
-fn take_field(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, record: &str, field: &str) -> Result<bool, String> {
+fn take_field(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    tu: &HomeTu,
+    record: &str,
+    field: &str,
+) -> Result<bool, String> {
     let is_it = |u: &&Use| {
-        u.kind == UseKind::Field && u.name == field && u.record.as_deref() == Some(record) && u.via_macro.is_none()
+        u.kind == UseKind::Field
+            && u.name == field
+            && u.record.as_deref() == Some(record)
+            && u.via_macro.is_none()
     };
     let uses: Vec<&Use> = tu.tu.uses.iter().filter(is_it).collect();
     if uses.is_empty() {
-        return Err(format!("struct {record} has no member {field} on the target"));
+        return Err(format!(
+            "struct {record} has no member {field} on the target"
+        ));
     }
     if let Some(evolution) = ctx.target.renamed_field(ctx.library, record, field)
         && let Kind::Field { target, .. } = &evolution.kind
     {
         let origin = format!("evolution {}", evolution.id);
         let (risk, meaning) = (evolution.risk.into(), evolution.meaning.clone());
-        return rename_member(plan, ctx, &uses, (record, field, target), &origin, risk, &meaning);
+        return rename_member(
+            plan,
+            ctx,
+            &uses,
+            (record, field, target),
+            &origin,
+            risk,
+            &meaning,
+        );
     }
     if let Some(changed) = flatten(plan, ctx, &uses, record, field) {
         return changed;
     }
     if let Some(alias) = alias(ctx, record, field) {
-        let origin = format!("same place in struct {record} of {}", ctx.home.kernel.release);
-        return rename_member(plan, ctx, &uses, (record, field, &alias), &origin, Risk::None, "");
+        let origin = format!(
+            "same place in struct {record} of {}",
+            ctx.home.kernel.release
+        );
+        return rename_member(
+            plan,
+            ctx,
+            &uses,
+            (record, field, &alias),
+            &origin,
+            Risk::None,
+            "",
+        );
     }
     drop_initialisers(plan, ctx, tu, &uses, record, field)
 }
 
 /// Members of an inner structure that stand in the outer one on the target (`.reset.softreset` → `.softreset`), where
 /// evolutions say so for each that the driver names.
-fn flatten(plan: &mut Plan, ctx: &Context<'_>, uses: &[&Use], record: &str, field: &str) -> Option<Result<bool, String>> {
+fn flatten(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    uses: &[&Use],
+    record: &str,
+    field: &str,
+) -> Option<Result<bool, String>> {
     let mut edits = Vec::new();
     for used in uses {
         let (file, start) = place(ctx, &used.at).ok()?;
@@ -202,10 +300,23 @@ fn flatten(plan: &mut Plan, ctx: &Context<'_>, uses: &[&Use], record: &str, fiel
         if rest.get(first)? != field.as_bytes() || rest.get(dot)? != b"." {
             return None;
         }
-        let path = format!("{field}.{}", String::from_utf8_lossy(rest.get(inner.clone())?));
+        let path = format!(
+            "{field}.{}",
+            String::from_utf8_lossy(rest.get(inner.clone())?)
+        );
         let evolution = ctx.target.renamed_field(ctx.library, record, &path)?;
-        let Kind::Field { target, .. } = &evolution.kind else { return None };
-        edits.push((file, Edit { start, end: start + inner.end, text: target.clone() }, evolution));
+        let Kind::Field { target, .. } = &evolution.kind else {
+            return None;
+        };
+        edits.push((
+            file,
+            Edit {
+                start,
+                end: start + inner.end,
+                text: target.clone(),
+            },
+            evolution,
+        ));
     }
     let mut changed = false;
     for (file, edit, evolution) in edits {
@@ -232,8 +343,11 @@ fn alias(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
     own.offset_bits?;
     let there = ctx.target.record(record)?;
     let shares = |f: &&kspan_facts::Field| {
-        f.name != field && f.callback.is_some() && f.offset_bits == own.offset_bits
-            && f.ty.canonical == own.ty.canonical && there.iter().any(|t| t.name == f.name)
+        f.name != field
+            && f.callback.is_some()
+            && f.offset_bits == own.offset_bits
+            && f.ty.canonical == own.ty.canonical
+            && there.iter().any(|t| t.name == f.name)
     };
     fields.iter().find(shares).map(|f| f.name.clone())
 }
@@ -250,7 +364,11 @@ fn rename_member(
     let mut changed = false;
     for used in uses {
         let (file, start) = place(ctx, &used.at)?;
-        let edit = Edit { start, end: start + field.len(), text: target.to_owned() };
+        let edit = Edit {
+            start,
+            end: start + field.len(),
+            text: target.to_owned(),
+        };
         changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
     }
     plan.remedies.insert(RemedyKey {
@@ -265,7 +383,10 @@ fn rename_member(
 
 /// A place of the analysis as a file of the driver and a byte offset.
 fn place(ctx: &Context<'_>, at: &Loc) -> Result<(PathBuf, usize), String> {
-    let file = ctx.built.relative(&at.file).ok_or("the place is in no file of the driver")?;
+    let file = ctx
+        .built
+        .relative(&at.file)
+        .ok_or("the place is in no file of the driver")?;
     Ok((file.to_path_buf(), at.offset as usize))
 }
 
@@ -285,10 +406,25 @@ fn drop_initialisers(
         let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
         let (range, value) = initialiser(&bytes, start, field).ok_or_else(lacking)?;
         let lines = bytes[range.clone()].iter().filter(|b| **b == b'\n').count();
-        let text = format!("/* kspan: no .{field} on the target */{}", "\n".repeat(lines));
-        edits.push((file, Edit { start: range.start, end: range.end, text }, value));
+        let text = format!(
+            "/* kspan: no .{field} on the target */{}",
+            "\n".repeat(lines)
+        );
+        edits.push((
+            file,
+            Edit {
+                start: range.start,
+                end: range.end,
+                text,
+            },
+            value,
+        ));
     }
-    let evolution = ctx.library.drops(record, field).into_iter().find(|e| e.applies_to(ctx.target));
+    let evolution = ctx
+        .library
+        .drops(record, field)
+        .into_iter()
+        .find(|e| e.applies_to(ctx.target));
     let mut changed = false;
     for (file, edit, value) in edits {
         changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
@@ -301,18 +437,26 @@ fn drop_initialisers(
         risk: evolution.map_or(Risk::Behaviour, |e| e.risk.into()),
         meaning: match evolution {
             Some(e) => e.meaning.clone(),
-            None => format!("the target's core does not know .{field}; what the driver says there has no effect"),
+            None => format!(
+                "the target's core does not know .{field}; what the driver says there has no effect"
+            ),
         },
     });
     Ok(changed)
 }
 
 /// `.field = value,` around the member's name at `start`: its range and the value's text.
-fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<(std::ops::Range<usize>, String)> {
+fn initialiser(
+    bytes: &[u8],
+    start: usize,
+    field: &str,
+) -> Option<(std::ops::Range<usize>, String)> {
     if bytes.get(start..start + field.len())? != field.as_bytes() {
         return None;
     }
-    let dot = bytes[..start].iter().rposition(|b| !b.is_ascii_whitespace())?;
+    let dot = bytes[..start]
+        .iter()
+        .rposition(|b| !b.is_ascii_whitespace())?;
     let before = bytes[..dot].trim_ascii_end();
     // What stands before the dot must be the start of an initialiser; after a comment it is taken on trust.
     let opens = matches!(before.last(), Some(b'{' | b',')) || before.ends_with(b"*/");
@@ -320,7 +464,10 @@ fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<(std::ops::Ran
         return None;
     }
     let after = start + field.len();
-    let equals = after + bytes[after..].iter().position(|b| !b.is_ascii_whitespace())?;
+    let equals = after
+        + bytes[after..]
+            .iter()
+            .position(|b| !b.is_ascii_whitespace())?;
     if bytes[equals] != b'=' || bytes.get(equals + 1) == Some(&b'=') {
         return None;
     }
@@ -338,25 +485,57 @@ fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<(std::ops::Ran
 /// Functions of the driver that a left-out initialiser named may now be unused; that is meant.
 fn spare_from_unused_warning(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, value: &str) {
     let words = lex::words(value);
-    for function in tu.tu.functions.iter().filter(|f| f.is_static && words.contains(&f.name)) {
+    for function in tu
+        .tu
+        .functions
+        .iter()
+        .filter(|f| f.is_static && words.contains(&f.name))
+    {
         if let Ok((file, start)) = place(ctx, &function.start) {
-            let _ = plan.edits.add(&file, Edit { start, end: start, text: "__maybe_unused ".to_owned() });
+            let _ = plan.edits.add(
+                &file,
+                Edit {
+                    start,
+                    end: start,
+                    text: "__maybe_unused ".to_owned(),
+                },
+            );
         }
     }
 }
 
 /// A generated function of the target's type between the kernel and the driver's own.
-fn take_callback(plan: &mut Plan, ctx: &Context<'_>, index: usize, need: &Need) -> Result<bool, String> {
-    let Need::Callback { record, field, function } = need else { return Ok(false) };
+fn take_callback(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    index: usize,
+    need: &Need,
+) -> Result<bool, String> {
+    let Need::Callback {
+        record,
+        field,
+        function,
+    } = need
+    else {
+        return Ok(false);
+    };
     let tu = &ctx.built.tus[index];
     let is_it = |b: &&Binding| &b.record == record && &b.field == field && &b.function == function;
     let bindings: Vec<&Binding> = tu.tu.bindings.iter().filter(is_it).collect();
     let Some(first) = bindings.first() else {
-        return Err(format!("{function}() is stored where the target wants another type"));
+        return Err(format!(
+            "{function}() is stored where the target wants another type"
+        ));
     };
     let want = check::callback_type(first, ctx.target, ctx.library)
         .ok_or_else(|| format!("the target has no callback {field} in struct {record}"))?;
-    let wanted = Wanted { record, field, function, have: &first.sig, want: &want };
+    let wanted = Wanted {
+        record,
+        field,
+        function,
+        have: &first.sig,
+        want: &want,
+    };
     let made = adapter::make(&wanted, ctx.library, ctx.target)?;
     let mut changed = false;
     for binding in &bindings {
@@ -364,13 +543,18 @@ fn take_callback(plan: &mut Plan, ctx: &Context<'_>, index: usize, need: &Need) 
     }
     let wants = &mut plan.tus[index];
     wants.includes.extend(made.includes.iter().cloned());
-    for word in lex::words(&made.text).into_iter().filter(|w| !ctx.target.has(w) && ctx.home.has(w)) {
+    for word in lex::words(&made.text)
+        .into_iter()
+        .filter(|w| !ctx.target.has(w) && ctx.home.has(w))
+    {
         wants.names.insert(word);
     }
     plan.remedies.insert(RemedyKey {
         kind: RemedyKind::Adapter,
         subject: need.to_string(),
-        origin: made.evolution.map_or("generated".to_owned(), |id| format!("evolution {id}")),
+        origin: made
+            .evolution
+            .map_or("generated".to_owned(), |id| format!("evolution {id}")),
         risk: made.risk,
         meaning: made.meaning,
     });
@@ -378,7 +562,12 @@ fn take_callback(plan: &mut Plan, ctx: &Context<'_>, index: usize, need: &Need) 
 }
 
 /// The adapter before the declaration that holds the binding, and its name in place of the driver's function.
-fn place_adapter(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &adapter::Adapter) -> Result<bool, String> {
+fn place_adapter(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    binding: &Binding,
+    made: &adapter::Adapter,
+) -> Result<bool, String> {
     let (file, at) = place(ctx, &binding.at)?;
     let (_, start) = place(ctx, &binding.decl_start)?;
     let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
@@ -387,40 +576,92 @@ fn place_adapter(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &a
         return place_under_its_name(plan, ctx, binding, made);
     }
     // `&fn` and `fn` are the same pointer, so the name alone is replaced.
-    let call = Edit { start: at, end, text: made.name.clone() };
+    let call = Edit {
+        start: at,
+        end,
+        text: made.name.clone(),
+    };
     let mut changed = plan.edits.add(&file, call).map_err(|e| e.to_string())?;
-    if plan.edits.of(&file).iter().any(|e| e.text.contains(&made.text) && e.start <= start) {
+    if plan
+        .edits
+        .of(&file)
+        .iter()
+        .any(|e| e.text.contains(&made.text) && e.start <= start)
+    {
         return Ok(changed);
     }
     let text = framed(&made.text, &made.name, &file, &binding.decl_start);
-    changed |= plan.edits.add(&file, Edit { start, end: start, text }).map_err(|e| e.to_string())?;
+    changed |= plan
+        .edits
+        .add(
+            &file,
+            Edit {
+                start,
+                end: start,
+                text,
+            },
+        )
+        .map_err(|e| e.to_string())?;
     Ok(changed)
 }
 
 /// Generated text under a file name of its own, then back to the driver's line.
 fn framed(text: &str, name: &str, file: &std::path::Path, back: &Loc) -> String {
     let fresh_line = if back.column > 1 { "\n" } else { "" };
-    format!("{fresh_line}#line 1 \"generated by kspan: {name}\"\n{text}#line {} \"{}\"\n", back.line, file.display())
+    format!(
+        "{fresh_line}#line 1 \"generated by kspan: {name}\"\n{text}#line {} \"{}\"\n",
+        back.line,
+        file.display()
+    )
 }
 
 /// Where a macro pastes the function's name together: the adapter takes the name, the driver's function another.
-fn place_under_its_name(plan: &mut Plan, ctx: &Context<'_>, binding: &Binding, made: &adapter::Adapter) -> Result<bool, String> {
+fn place_under_its_name(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    binding: &Binding,
+    made: &adapter::Adapter,
+) -> Result<bool, String> {
     let not_written = || format!("{}() is not written where it is stored", binding.function);
     let functions = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
-    let function = functions.into_iter().find(|f| f.name == binding.function).ok_or_else(not_written)?;
+    let function = functions
+        .into_iter()
+        .find(|f| f.name == binding.function)
+        .ok_or_else(not_written)?;
     let (file, start) = place(ctx, &function.start)?;
     let (_, decl) = place(ctx, &binding.decl_start)?;
     let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
     let is_name = |(token, range): &(lex::Token, std::ops::Range<usize>)| {
-        *token == lex::Token::Word && bytes.get(start + range.start..start + range.end) == Some(function.name.as_bytes())
+        *token == lex::Token::Word
+            && bytes.get(start + range.start..start + range.end) == Some(function.name.as_bytes())
     };
-    let (_, name) = lex::tokens(bytes.get(start..).unwrap_or_default()).find(is_name).ok_or_else(not_written)?;
+    let (_, name) = lex::tokens(bytes.get(start..).unwrap_or_default())
+        .find(is_name)
+        .ok_or_else(not_written)?;
     let own = format!("kspan_own_{}", function.name);
-    let text = lex::rename(&lex::rename(&made.text, &function.name, &own), &made.name, &function.name);
-    let rename = Edit { start: start + name.start, end: start + name.end, text: own };
+    let text = lex::rename(
+        &lex::rename(&made.text, &function.name, &own),
+        &made.name,
+        &function.name,
+    );
+    let rename = Edit {
+        start: start + name.start,
+        end: start + name.end,
+        text: own,
+    };
     let mut changed = plan.edits.add(&file, rename).map_err(|e| e.to_string())?;
     let text = framed(&text, &made.name, &file, &binding.decl_start);
-    changed |= plan.edits.add(&file, Edit { start: decl, end: decl, text }).map_err(|e| e.to_string())?;
+    changed |= plan
+        .edits
+        .add(
+            &file,
+            Edit {
+                start: decl,
+                end: decl,
+                text,
+            },
+        )
+        .map_err(|e| e.to_string())?;
     Ok(changed)
 }
 

@@ -4,8 +4,8 @@ use crate::cfn::{self, FnType};
 use crate::diag::Diagnostic;
 use crate::gap::{NameKind, Need};
 use crate::home::HomeTu;
-use crate::view::View;
 use crate::lex;
+use crate::view::View;
 use kspan_facts::{Param, Signature, Ty, UseKind};
 
 /// Where a diagnostic points, in the driver's own terms.
@@ -27,7 +27,9 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
     let quoted = diag.quoted();
     let first = quoted.first().copied().unwrap_or_default();
     if let Some(header) = message.strip_suffix(": No such file or directory") {
-        return vec![Need::Header { header: header.trim().to_owned() }];
+        return vec![Need::Header {
+            header: header.trim().to_owned(),
+        }];
     }
     if message.contains("has no member named") {
         return member(first, quoted.get(1).copied().unwrap_or_default());
@@ -39,23 +41,45 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
         return unknown_field(first, spot);
     }
     if message.contains("arguments to function") || message.starts_with("macro \"") {
-        let name = message.strip_prefix("macro \"").and_then(|m| m.split('"').next()).unwrap_or(first);
-        return vec![Need::Signature { name: name.to_owned() }];
+        let name = message
+            .strip_prefix("macro \"")
+            .and_then(|m| m.split('"').next())
+            .unwrap_or(first);
+        return vec![Need::Signature {
+            name: name.to_owned(),
+        }];
     }
-    if message.contains("incompatible pointer type") || message.contains("incompatible function pointer") {
+    if message.contains("incompatible pointer type")
+        || message.contains("incompatible function pointer")
+    {
         return incompatible(message, first, spot);
     }
-    if message.starts_with("void value not ignored") || message.starts_with("invalid use of void expression") {
-        return spot.word.map(|w| Need::Signature { name: w.to_owned() }).into_iter().collect();
+    if message.starts_with("void value not ignored")
+        || message.starts_with("invalid use of void expression")
+    {
+        return spot
+            .word
+            .map(|w| Need::Signature { name: w.to_owned() })
+            .into_iter()
+            .collect();
     }
     names(message, &quoted, spot, home, target)
 }
 
 /// The header that declares what the driver itself defines: the driver's version of it is wanted.
 fn provided_header(name: &str, spot: &Spot<'_>, home: &View, target: &View) -> Vec<Need> {
-    let local = spot.tu.tu.functions.iter().any(|f| f.name == name && f.is_static);
+    let local = spot
+        .tu
+        .tu
+        .functions
+        .iter()
+        .any(|f| f.name == name && f.is_static);
     let declared = home.facts.defs(name).into_iter().find(|d| {
-        matches!(d.detail, kspan_facts::Detail::Function { body: false, .. } | kspan_facts::Detail::Variable { .. })
+        matches!(
+            d.detail,
+            kspan_facts::Detail::Function { body: false, .. }
+                | kspan_facts::Detail::Variable { .. }
+        )
     });
     match declared {
         Some(def) if !local && target.has(name) => vec![Need::Header { header: def.header }],
@@ -65,12 +89,22 @@ fn provided_header(name: &str, spot: &Spot<'_>, home: &View, target: &View) -> V
 
 fn member(record: &str, field: &str) -> Vec<Need> {
     let record = tag(record);
-    if record.is_empty() || field.is_empty() { Vec::new() } else { vec![Need::Field { record, field: field.to_owned() }] }
+    if record.is_empty() || field.is_empty() {
+        Vec::new()
+    } else {
+        vec![Need::Field {
+            record,
+            field: field.to_owned(),
+        }]
+    }
 }
 
 /// `const struct foo` → `foo`.
 fn tag(ty: &str) -> String {
-    let words: Vec<&str> = ty.split_whitespace().filter(|w| !matches!(*w, "const" | "volatile" | "struct" | "union")).collect();
+    let words: Vec<&str> = ty
+        .split_whitespace()
+        .filter(|w| !matches!(*w, "const" | "volatile" | "struct" | "union"))
+        .collect();
     words.first().map(|w| (*w).to_owned()).unwrap_or_default()
 }
 
@@ -79,7 +113,13 @@ fn unknown_field(field: &str, spot: &Spot<'_>) -> Vec<Need> {
     let mut uses: Vec<_> = spot.tu.tu.uses.iter().filter(of_line).collect();
     uses.sort_by_key(|u| u.at.line.abs_diff(spot.line));
     let record = uses.first().and_then(|u| u.record.clone());
-    record.map(|record| Need::Field { record, field: field.to_owned() }).into_iter().collect()
+    record
+        .map(|record| Need::Field {
+            record,
+            field: field.to_owned(),
+        })
+        .into_iter()
+        .collect()
 }
 
 /// The types that a diagnostic compares differ by nothing but `const`.
@@ -90,30 +130,50 @@ pub fn only_const_differs(diag: &Diagnostic) -> bool {
     }
     let quoted = diag.quoted();
     let types: Vec<String> = match diag.message.contains("passing argument") {
-        true => diag.notes.iter().find(|n| n.message.starts_with("expected '")).map(|n| {
-            n.quoted().into_iter().map(cfn::bare).collect()
-        }).unwrap_or_default(),
+        true => diag
+            .notes
+            .iter()
+            .find(|n| n.message.starts_with("expected '"))
+            .map(|n| n.quoted().into_iter().map(cfn::bare).collect())
+            .unwrap_or_default(),
         false => quoted.iter().map(|q| cfn::bare(q)).collect(),
     };
     diag.message.contains("incompatible pointer type")
-        && types.len() == 2 && types[0] == types[1] && !types[0].contains('(')
+        && types.len() == 2
+        && types[0] == types[1]
+        && !types[0].contains('(')
 }
 
 /// A function of the driver where another type is wanted, or a changed parameter of a kernel function.
 fn incompatible(message: &str, callee: &str, spot: &Spot<'_>) -> Vec<Need> {
     let binding = spot.tu.tu.bindings.iter().find(|b| {
-        b.at.line == spot.line && spot.word.is_none_or(|w| w == b.function || !is_function(spot, w))
+        b.at.line == spot.line
+            && spot
+                .word
+                .is_none_or(|w| w == b.function || !is_function(spot, w))
     });
     if let Some(b) = binding {
-        return vec![Need::Callback { record: b.record.clone(), field: b.field.clone(), function: b.function.clone() }];
+        return vec![Need::Callback {
+            record: b.record.clone(),
+            field: b.field.clone(),
+            function: b.function.clone(),
+        }];
     }
-    let argument = message.strip_prefix("passing argument ").and_then(|m| m.split(' ').next());
+    let argument = message
+        .strip_prefix("passing argument ")
+        .and_then(|m| m.split(' ').next());
     match (spot.word, argument) {
         (Some(word), Some(n)) if is_function(spot, word) => {
             let index = n.parse::<usize>().unwrap_or(1) - 1;
-            vec![Need::Callback { record: String::new(), field: format!("{callee}#{index}"), function: word.to_owned() }]
+            vec![Need::Callback {
+                record: String::new(),
+                field: format!("{callee}#{index}"),
+                function: word.to_owned(),
+            }]
         }
-        (_, Some(_)) => vec![Need::Signature { name: callee.to_owned() }],
+        (_, Some(_)) => vec![Need::Signature {
+            name: callee.to_owned(),
+        }],
         _ => Vec::new(),
     }
 }
@@ -142,14 +202,22 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     }
     if !about_a_name {
         // What a macro of the kernel made of this line at home.
-        let made = spot.tu.tu.uses.iter().filter(|u| u.via_macro.is_some() && u.at.line == spot.line);
+        let made = spot
+            .tu
+            .tu
+            .uses
+            .iter()
+            .filter(|u| u.via_macro.is_some() && u.at.line == spot.line);
         candidates.extend(made.map(|u| u.name.clone()));
     }
     let known = |name: &&String| home.has(name.as_str());
     let mut out = Vec::new();
     for name in candidates.iter().filter(known) {
         if !target.has(name) {
-            out.push(Need::Name { name: name.clone(), kind: NameKind::Unknown });
+            out.push(Need::Name {
+                name: name.clone(),
+                kind: NameKind::Unknown,
+            });
         } else if about_a_name {
             out.push(Need::Moved { name: name.clone() });
         }
@@ -157,8 +225,15 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     if out.is_empty() && !about_a_name {
         // The same macro with another body: the driver is written for the home kernel's.
         let body = |view: &View, name: &str| kspan_evolve::KernelView::macro_body(view, name);
-        let differs = |n: &&String| body(home, n).is_some() && body(target, n).is_some() && body(home, n) != body(target, n);
-        out.extend(candidates.iter().filter(differs).map(|n| Need::Signature { name: n.clone() }));
+        let differs = |n: &&String| {
+            body(home, n).is_some() && body(target, n).is_some() && body(home, n) != body(target, n)
+        };
+        out.extend(
+            candidates
+                .iter()
+                .filter(differs)
+                .map(|n| Need::Signature { name: n.clone() }),
+        );
     }
     out.dedup();
     out
@@ -167,8 +242,23 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
 /// A parsed function type as a signature whose spelling is its canonical form.
 #[must_use]
 pub fn signature(f: FnType) -> Option<Signature> {
-    let ty = |text: String| Ty { spelling: text.clone(), canonical: text };
+    let ty = |text: String| Ty {
+        spelling: text.clone(),
+        canonical: text,
+    };
     let variadic = f.params.last().is_some_and(|p| p == "...");
-    let params = f.params.into_iter().filter(|p| p != "...").map(|p| Param { name: String::new(), ty: ty(p) }).collect();
-    Some(Signature { ret: ty(f.ret), params, variadic })
+    let params = f
+        .params
+        .into_iter()
+        .filter(|p| p != "...")
+        .map(|p| Param {
+            name: String::new(),
+            ty: ty(p),
+        })
+        .collect();
+    Some(Signature {
+        ret: ty(f.ret),
+        params,
+        variadic,
+    })
 }

@@ -26,7 +26,12 @@ impl View {
     pub fn open(cache: &Cache, kernel: Kernel) -> Result<Self> {
         let flags = cache.compile_flags(&kernel)?;
         let facts = Facts::open(cache, &kernel)?;
-        Ok(Self { kernel, facts, flags, reach: Mutex::default() })
+        Ok(Self {
+            kernel,
+            facts,
+            flags,
+            reach: Mutex::default(),
+        })
     }
 
     /// The kernel has the name in some form.
@@ -57,18 +62,38 @@ impl View {
     /// A driver can include the header by itself: it is there, and is not one that refuses to be included directly.
     #[must_use]
     pub fn can_include(&self, header: &str) -> bool {
-        let inner = ["linux/compiler-", "linux/compiler_types.h", "linux/compiler_attributes.h", "linux/kconfig.h"];
-        (self.facts.header_exists(header) || header.starts_with("uapi/") && self.header_path(header).is_some())
+        let inner = [
+            "linux/compiler-",
+            "linux/compiler_types.h",
+            "linux/compiler_attributes.h",
+            "linux/kconfig.h",
+        ];
+        (self.facts.header_exists(header)
+            || header.starts_with("uapi/") && self.header_path(header).is_some())
             && !inner.iter().any(|i| header.starts_with(i))
     }
 
     /// The header to include for a name, in the form drivers use; `None` if there is none, or every module has it anyway.
     #[must_use]
     pub fn header_of(&self, name: &str) -> Option<String> {
-        let mut headers: Vec<String> = self.facts.defs(name).into_iter().map(|d| d.header).collect();
-        headers.sort_by_key(|h| (!h.starts_with("linux/"), h.starts_with("asm-generic/"), h.len()));
+        let mut headers: Vec<String> = self
+            .facts
+            .defs(name)
+            .into_iter()
+            .map(|d| d.header)
+            .collect();
+        headers.sort_by_key(|h| {
+            (
+                !h.starts_with("linux/"),
+                h.starts_with("asm-generic/"),
+                h.len(),
+            )
+        });
         let header = headers.into_iter().next()?;
-        if header.starts_with("generated/") || header.starts_with("linux/compiler") || header == "linux/kconfig.h" {
+        if header.starts_with("generated/")
+            || header.starts_with("linux/compiler")
+            || header == "linux/kconfig.h"
+        {
             return None;
         }
         let public = match header.strip_prefix("asm-generic/") {
@@ -127,17 +152,29 @@ impl View {
     /// The definition of a record.
     #[must_use]
     pub fn record(&self, tag: &str) -> Option<Vec<kspan_facts::Field>> {
-        self.facts.defs(tag).into_iter().find_map(|d| match d.detail {
-            Detail::Record { fields, .. } if !fields.is_empty() => Some(fields),
-            _ => None,
-        })
+        self.facts
+            .defs(tag)
+            .into_iter()
+            .find_map(|d| match d.detail {
+                Detail::Record { fields, .. } if !fields.is_empty() => Some(fields),
+                _ => None,
+            })
     }
 
     /// The member of the target that stands for one of the home kernel's, by an evolution.
     #[must_use]
-    pub fn renamed_field<'a>(&self, library: &'a Library, record: &str, field: &str) -> Option<&'a Evolution> {
+    pub fn renamed_field<'a>(
+        &self,
+        library: &'a Library,
+        record: &str,
+        field: &str,
+    ) -> Option<&'a Evolution> {
         let is_it = |e: &&Evolution| matches!(&e.kind, Kind::Field { home, .. } if home == field);
-        library.fields(record).into_iter().filter(is_it).find(|e| e.applies_to(self))
+        library
+            .fields(record)
+            .into_iter()
+            .filter(is_it)
+            .find(|e| e.applies_to(self))
     }
 
     /// The canonical type of a function's parameter, counted from 0.
@@ -154,8 +191,19 @@ impl View {
     pub fn callable(&self, name: &str) -> Option<Def> {
         let defs = self.facts.defs(name);
         let is_function = |d: &&Def| matches!(d.detail, Detail::Function { .. });
-        let is_macro = |d: &&Def| matches!(d.detail, Detail::Macro { params: Some(_), .. });
-        defs.iter().find(is_function).or_else(|| defs.iter().find(is_macro)).cloned()
+        let is_macro = |d: &&Def| {
+            matches!(
+                d.detail,
+                Detail::Macro {
+                    params: Some(_),
+                    ..
+                }
+            )
+        };
+        defs.iter()
+            .find(is_function)
+            .or_else(|| defs.iter().find(is_macro))
+            .cloned()
     }
 }
 
@@ -164,12 +212,15 @@ impl KernelView for View {
         self.facts.has(name)
     }
     fn has_field(&self, record: &str, field: &str) -> bool {
-        self.record(record).is_some_and(|fields| fields.iter().any(|f| f.name == field))
+        self.record(record)
+            .is_some_and(|fields| fields.iter().any(|f| f.name == field))
     }
     fn arity(&self, name: &str) -> Option<usize> {
         match self.callable(name)?.detail {
             Detail::Function { sig, .. } => Some(sig.params.len()),
-            Detail::Macro { params, .. } => params.map(|p| p.iter().filter(|n| !n.ends_with("...")).count()),
+            Detail::Macro { params, .. } => {
+                params.map(|p| p.iter().filter(|n| !n.ends_with("...")).count())
+            }
             _ => None,
         }
     }
@@ -180,10 +231,13 @@ impl KernelView for View {
         }
     }
     fn macro_body(&self, name: &str) -> Option<String> {
-        self.facts.defs(name).into_iter().find_map(|d| match d.detail {
-            Detail::Macro { body, .. } => Some(body),
-            _ => None,
-        })
+        self.facts
+            .defs(name)
+            .into_iter()
+            .find_map(|d| match d.detail {
+                Detail::Macro { body, .. } => Some(body),
+                _ => None,
+            })
     }
     fn config(&self, symbol: &str) -> bool {
         self.facts.config(symbol).is_some()

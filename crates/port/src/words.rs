@@ -11,11 +11,17 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
     match need {
         Need::Header { header } => format!("{t} has no <{header}>"),
         Need::Name { name, .. } => match first(home, name) {
-            Some(def) => format!("{t} has no {} {name} ({h} has it in <{}>)", kind(&def), def.header),
+            Some(def) => format!(
+                "{t} has no {} {name} ({h} has it in <{}>)",
+                kind(&def),
+                def.header
+            ),
             None => format!("{t} has no {name}"),
         },
         Need::Moved { name } => match target.header_of(name) {
-            Some(header) => format!("{t} declares {name} in <{header}>, which the driver does not include"),
+            Some(header) => {
+                format!("{t} declares {name} in <{header}>, which the driver does not include")
+            }
             None => format!("{t} declares {name} elsewhere"),
         },
         Need::Signature { name } => {
@@ -23,16 +29,27 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
             format!("{name} is {} on {t}, {} on {h}", form(target), form(home))
         }
         Need::Field { record, field } => format!("struct {record} has no member {field} on {t}"),
-        Need::Callback { record, field, function } if record.is_empty() => {
+        Need::Callback {
+            record,
+            field,
+            function,
+        } if record.is_empty() => {
             format!("{t} wants another function type than {function}() for {field}")
         }
-        Need::Callback { record, field, function } => {
+        Need::Callback {
+            record,
+            field,
+            function,
+        } => {
             format!("struct {record}.{field} has another function type on {t} than {function}()")
         }
         Need::Qualifier { .. } => format!("{t} takes a pointer to data that is not const here"),
         Need::Export { symbol } => match target.facts.export(symbol) {
             Some(e) if e.gpl_only => format!("{t} exports {symbol} to GPL modules only"),
-            Some(e) => format!("{t} exports {symbol} from namespace {}", e.namespace.unwrap_or_default()),
+            Some(e) => format!(
+                "{t} exports {symbol} from namespace {}",
+                e.namespace.unwrap_or_default()
+            ),
             None => format!("{t} does not export {symbol} to modules"),
         },
         Need::Diagnostic { message } => message.clone(),
@@ -40,7 +57,8 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
 }
 
 fn first(view: &View, name: &str) -> Option<Def> {
-    view.callable(name).or_else(|| view.facts.defs(name).into_iter().next())
+    view.callable(name)
+        .or_else(|| view.facts.defs(name).into_iter().next())
 }
 
 fn kind(def: &Def) -> &'static str {
@@ -64,7 +82,10 @@ fn form(def: &Def) -> String {
             let params: Vec<&str> = sig.params.iter().map(|p| p.ty.spelling.as_str()).collect();
             format!("{} ({})", sig.ret.spelling, params.join(", "))
         }
-        Detail::Macro { params: Some(params), .. } => format!("a macro({})", params.join(", ")),
+        Detail::Macro {
+            params: Some(params),
+            ..
+        } => format!("a macro({})", params.join(", ")),
         _ => kind(def).to_owned(),
     }
 }

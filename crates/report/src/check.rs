@@ -39,14 +39,26 @@ impl CheckCell {
                 why: words::why(&found.need, &checked.home, target),
             };
             let gap = gaps.entry(found.need.clone()).or_insert_with(new);
-            gap.places.extend(found.places.iter().filter(|p| !gap.places.contains(p)).cloned().collect::<Vec<_>>());
+            gap.places.extend(
+                found
+                    .places
+                    .iter()
+                    .filter(|p| !gap.places.contains(p))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
         }
         Self {
             driver: driver.manifest.name.clone(),
             kernel: target.kernel.id.clone(),
             gaps: gaps.into_values().collect(),
             findings: checked.findings.clone(),
-            unanalysed: checked.built.tus.iter().flat_map(|t| t.tu.unanalysed.clone()).collect(),
+            unanalysed: checked
+                .built
+                .tus
+                .iter()
+                .flat_map(|t| t.tu.unanalysed.clone())
+                .collect(),
             broken: checked.built.log.clone(),
         }
     }
@@ -63,17 +75,39 @@ impl CheckCell {
 pub fn check_text(cells: &[CheckCell]) -> String {
     let mut out = String::new();
     for cell in cells {
-        let _ = writeln!(out, "{} on {}: {} gaps", cell.driver, cell.kernel, cell.gaps.len());
+        let _ = writeln!(
+            out,
+            "{} on {}: {} gaps",
+            cell.driver,
+            cell.kernel,
+            cell.gaps.len()
+        );
         if !cell.broken.is_empty() {
-            let _ = writeln!(out, "  broken on its home kernel:\n  {}", cell.broken.replace('\n', "\n  "));
+            let _ = writeln!(
+                out,
+                "  broken on its home kernel:\n  {}",
+                cell.broken.replace('\n', "\n  ")
+            );
         }
         for gap in &cell.gaps {
-            let place = gap.places.first().map(|p| format!("{}:{}: ", p.file.display(), p.line)).unwrap_or_default();
-            let more = if gap.places.len() > 1 { format!(" (and {} more places)", gap.places.len() - 1) } else { String::new() };
+            let place = gap
+                .places
+                .first()
+                .map(|p| format!("{}:{}: ", p.file.display(), p.line))
+                .unwrap_or_default();
+            let more = if gap.places.len() > 1 {
+                format!(" (and {} more places)", gap.places.len() - 1)
+            } else {
+                String::new()
+            };
             let _ = writeln!(out, "  {place}[{}] {}{more}", gap.need.kind(), gap.why);
         }
         for finding in &cell.findings {
-            let place = finding.places.first().map(|p| format!("{p}: ")).unwrap_or_default();
+            let place = finding
+                .places
+                .first()
+                .map(|p| format!("{p}: "))
+                .unwrap_or_default();
             let _ = writeln!(out, "  {place}[meaning] {}", finding.meaning);
         }
         for place in &cell.unanalysed {

@@ -19,10 +19,18 @@ pub fn port_diff(driver: &Driver, port: &Port) -> Result<String> {
         if old == new {
             continue;
         }
-        let (old, new) = (String::from_utf8_lossy(&old).into_owned(), String::from_utf8_lossy(&new).into_owned());
+        let (old, new) = (
+            String::from_utf8_lossy(&old).into_owned(),
+            String::from_utf8_lossy(&new).into_owned(),
+        );
         let name = file.display();
         let diff = TextDiff::from_lines(&old, &new);
-        out.push_str(&diff.unified_diff().header(&format!("a/{name}"), &format!("b/{name}")).to_string());
+        out.push_str(
+            &diff
+                .unified_diff()
+                .header(&format!("a/{name}"), &format!("b/{name}"))
+                .to_string(),
+        );
     }
     Ok(out)
 }

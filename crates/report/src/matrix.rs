@@ -25,7 +25,10 @@ fn verdict(port: &Port) -> &'static str {
 /// # Errors
 /// When a record cannot be written as JSON.
 pub fn matrix_json(done: &[Done]) -> serde_json::Result<String> {
-    let cells: Vec<Value> = done.iter().map(cell_json).collect::<serde_json::Result<_>>()?;
+    let cells: Vec<Value> = done
+        .iter()
+        .map(cell_json)
+        .collect::<serde_json::Result<_>>()?;
     serde_json::to_string_pretty(&json!({ "cells": cells }))
 }
 
@@ -37,8 +40,10 @@ fn cell_json(done: &Done) -> serde_json::Result<Value> {
     let port = match &done.port {
         Ok(port) => port,
         Err(why) => {
-            return Ok(json!({"driver": done.driver, "kernel": done.kernel, "verdict": "open", "grade": null,
-                "remedies": [], "risks": [], "open": [{"gap": "error", "message": why}], "seconds": 0.0, "error": why}));
+            return Ok(
+                json!({"driver": done.driver, "kernel": done.kernel, "verdict": "open", "grade": null,
+                "remedies": [], "risks": [], "open": [{"gap": "error", "message": why}], "seconds": 0.0, "error": why}),
+            );
         }
     };
     let mut value = serde_json::to_value(port)?;
@@ -66,10 +71,21 @@ pub fn matrix_table(done: &[Done]) -> String {
             row.insert(&cell.kernel, cell_word(cell));
         }
     }
-    let mut table = vec![std::iter::once("driver").chain(kernels.iter().map(|k| short(k))).map(str::to_owned).collect()];
+    let mut table = vec![
+        std::iter::once("driver")
+            .chain(kernels.iter().map(|k| short(k)))
+            .map(str::to_owned)
+            .collect(),
+    ];
     for (name, row) in &rows {
-        let words = kernels.iter().map(|k| row.get(k).cloned().unwrap_or_default());
-        table.push(std::iter::once((*name).to_owned()).chain(words).collect::<Vec<String>>());
+        let words = kernels
+            .iter()
+            .map(|k| row.get(k).cloned().unwrap_or_default());
+        table.push(
+            std::iter::once((*name).to_owned())
+                .chain(words)
+                .collect::<Vec<String>>(),
+        );
     }
     let mut out = columns(&table);
     out.push_str(&tally(done));
@@ -85,8 +101,14 @@ fn short(kernel: &str) -> &str {
 
 /// `ported 12, clean`, `open 3`.
 fn cell_word(done: &Done) -> String {
-    let Ok(port) = &done.port else { return "error".to_owned() };
-    let grade = if port.grade == Grade::Clean { ", clean" } else { "" };
+    let Ok(port) = &done.port else {
+        return "error".to_owned();
+    };
+    let grade = if port.grade == Grade::Clean {
+        ", clean"
+    } else {
+        ""
+    };
     match port.verdict {
         Verdict::Ported => format!("ported {}{grade}", port.remedies.len()),
         Verdict::Open => format!("open {}", port.open.len()),
@@ -97,11 +119,21 @@ fn cell_word(done: &Done) -> String {
 /// Rows with columns padded to their widest cell.
 pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let width = |i: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(i))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut out = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(c, w)| format!("{c:<w$}"))
+            .collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }
@@ -126,7 +158,12 @@ fn details(out: &mut String, done: &Done) {
             let _ = writeln!(out, "{head}: {why}");
         }
         Ok(port) if port.verdict == Verdict::Broken => {
-            let _ = writeln!(out, "{head}: fails on its home kernel {}:\n{}", short(&port.home), indent(&port.broken));
+            let _ = writeln!(
+                out,
+                "{head}: fails on its home kernel {}:\n{}",
+                short(&port.home),
+                indent(&port.broken)
+            );
         }
         Ok(port) if !port.open.is_empty() => {
             let _ = writeln!(out, "{head}: {} gaps are open", port.open.len());
@@ -138,11 +175,19 @@ fn details(out: &mut String, done: &Done) {
 
 fn open_gaps(out: &mut String, open: &[Gap]) {
     for gap in open.iter().take(MOST_OPEN) {
-        let place = gap.places.first().map(|p| format!("{}:{}: ", p.file.display(), p.line)).unwrap_or_default();
+        let place = gap
+            .places
+            .first()
+            .map(|p| format!("{}:{}: ", p.file.display(), p.line))
+            .unwrap_or_default();
         let _ = writeln!(out, "  {place}{}: {}", gap.need, gap.why);
     }
     if open.len() > MOST_OPEN {
-        let _ = writeln!(out, "  and {} more (--json has all)", open.len() - MOST_OPEN);
+        let _ = writeln!(
+            out,
+            "  and {} more (--json has all)",
+            open.len() - MOST_OPEN
+        );
     }
 }
 
@@ -158,13 +203,21 @@ fn risks(out: &mut String, head: &str, port: &Port) {
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|l| format!("  {l}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// One port in words: verdict, remedies, risks, what is open.
 #[must_use]
 pub fn port_text(port: &Port) -> String {
-    let mut out = format!("{} on {}: {}\n", port.driver, short(&port.kernel), verdict(port));
+    let mut out = format!(
+        "{} on {}: {}\n",
+        port.driver,
+        short(&port.kernel),
+        verdict(port)
+    );
     let mut table = Vec::new();
     for remedy in &port.remedies {
         let risk = match remedy.risk {
