@@ -299,11 +299,22 @@ pub fn callback_type(binding: &Binding, target: &View, library: &Library) -> Opt
     let field = by_name(&binding.field).or_else(|| {
         let evolution = target.renamed_field(library, &binding.record, &binding.field)?;
         match &evolution.kind {
-            Kind::Field { target, .. } => by_name(target),
+            Kind::Field { target: path, .. } => {
+                by_name(path).or_else(|| inner(target, &fields, path))
+            }
             _ => None,
         }
     })?;
     field.callback
+}
+
+/// The member that a dotted path leads to, through members that are structures with a tag of their own.
+fn inner(target: &View, fields: &[kspan_facts::Field], path: &str) -> Option<kspan_facts::Field> {
+    let (first, rest) = path.split_once('.')?;
+    let outer = fields.iter().find(|f| f.name == first)?;
+    let fields = target.record(outer.ty.canonical.trim_start_matches("struct ").trim())?;
+    let by_name = fields.iter().find(|f| f.name == rest).cloned();
+    by_name.or_else(|| inner(target, &fields, rest))
 }
 
 /// The function type of `callee#argument` on the target.

@@ -298,6 +298,9 @@ impl Engine {
         port: &mut Port,
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
+        port.findings = self.findings(driver, built, home, target);
+        let risky = port.findings.iter().filter(|f| f.risk > Risk::Default);
+        let notes: Vec<String> = risky.map(|f| f.subject.clone()).collect();
         let ctx = Context {
             driver,
             built,
@@ -305,13 +308,13 @@ impl Engine {
             target,
             library: &self.library,
             lift: lift.as_deref(),
+            notes: &notes,
         };
         std::fs::create_dir_all(base).map_err(|e| Error::io(base, e))?;
         let work = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
         let tree = work.path().join("tree");
         std::fs::create_dir_all(&tree).map_err(|e| Error::io(&tree, e))?;
         let derived = derive::derive(&self.cache, ctx, &tree, options)?;
-        port.findings = self.findings(driver, built, home, target);
         judge(port, derived);
         port.files = tidy(&tree)?;
         let to = base.join("tree");

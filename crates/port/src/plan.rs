@@ -41,6 +41,8 @@ pub struct Context<'a> {
     pub library: &'a Library,
     /// The home kernel's C files, where they are at hand.
     pub lift: Option<&'a lift::Index>,
+    /// What the gates found to act otherwise, for the module's own information.
+    pub notes: &'a [String],
 }
 
 /// The state of a port.
@@ -136,18 +138,22 @@ impl Plan {
         let mut out = Rendered::default();
         let mut edits = self.edits.clone();
         let mut remedies: BTreeSet<RemedyKey> = self.remedies.clone();
-        for (tu, wants) in ctx.built.tus.iter().zip(&self.tus) {
+        for wants in &self.tus {
             let closure = Closure::compute(&sources, wants);
-            if !closure.is_empty() {
-                place_block(ctx, tu, &closure, &mut edits, &mut out.files)?;
-            }
             remedies.extend(remedies_of(&closure, wants));
             out.closures.push(closure);
         }
         for (header, plan) in &self.headers {
             let text = overlay_header(ctx, &sources, header, plan, &mut remedies)?;
-            out.files
-                .insert(Path::new(OVERLAY).join("include").join(header), text);
+            let path = Path::new(OVERLAY).join("include").join(header);
+            out.files.insert(path, text);
+        }
+        let note = modinfo(ctx, &remedies);
+        for (tu, closure) in ctx.built.tus.iter().zip(&out.closures) {
+            let note = note.as_deref().filter(|_| names_licence(tu));
+            if !closure.is_empty() || note.is_some() {
+                place_block(ctx, tu, closure, note, &mut edits, &mut out.files)?;
+            }
         }
         let overlaid = !out.files.is_empty();
         for file in ctx.driver.sources()? {
@@ -199,6 +205,7 @@ fn place_block(
     ctx: &Context<'_>,
     tu: &HomeTu,
     closure: &Closure,
+    note: Option<&str>,
     edits: &mut Edits,
     files: &mut BTreeMap<PathBuf, Vec<u8>>,
 ) -> Result<()> {
@@ -227,7 +234,13 @@ fn place_block(
         headers.extend(kernel_includes(ctx, tu));
     }
     headers.extend(closure.includes.iter().cloned());
-    files.insert(file, block(ctx, &headers, &closure.units).into_bytes());
+    let mut text = block(ctx, &headers, &closure.units);
+    if let Some(note) = note {
+        text.push_str(&format!(
+            "\n#include <linux/module.h>\nMODULE_INFO(kspan, \"{note}\");\n"
+        ));
+    }
+    files.insert(file, text.into_bytes());
     Ok(())
 }
 
@@ -272,6 +285,32 @@ pub fn block_file(source: &Path) -> PathBuf {
         .to_string_lossy()
         .replace(['/', '.'], "_");
     Path::new(OVERLAY).join("kspan").join(format!("{flat}.h"))
+}
+
+/// The file that names the module's licence, of which a module has one.
+fn names_licence(tu: &HomeTu) -> bool {
+    tu.tu.uses.iter().any(|u| u.name == "MODULE_LICENSE")
+}
+
+/// What a ported module says of itself (`modinfo -F kspan`) when it may act otherwise than at home. A driver that needs no
+/// remedy keeps its bytes, and says nothing.
+fn modinfo(ctx: &Context<'_>, remedies: &BTreeSet<RemedyKey>) -> Option<String> {
+    const MOST: usize = 400;
+    let risky = remedies
+        .iter()
+        .filter(|r| r.risk > Risk::Default)
+        .map(|r| r.subject.as_str());
+    let subjects: Vec<&str> = risky.chain(ctx.notes.iter().map(String::as_str)).collect();
+    if remedies.is_empty() || subjects.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "ported from {}; may act otherwise: {}",
+        ctx.home.kernel.release,
+        subjects.join(", ")
+    );
+    let plain = |c: &char| c.is_ascii() && !c.is_ascii_control() && !matches!(c, '"' | '\\' | '%');
+    Some(text.chars().filter(plain).take(MOST).collect())
 }
 
 /// The text of an overlay block: includes, then each definition under a guard of its own.

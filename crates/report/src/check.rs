@@ -77,10 +77,10 @@ pub fn check_text(cells: &[CheckCell]) -> String {
     for cell in cells {
         let _ = writeln!(
             out,
-            "{} on {}: {} gaps",
+            "{} on {}: {}",
             cell.driver,
             cell.kernel,
-            cell.gaps.len()
+            crate::matrix::counted(cell.gaps.len(), "gap")
         );
         if !cell.broken.is_empty() {
             let _ = writeln!(

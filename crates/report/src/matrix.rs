@@ -145,10 +145,15 @@ fn tally(done: &[Done]) -> String {
     let builds = ports().filter(|p| p.builds()).count();
     let clean = ports().filter(|p| p.grade == Grade::Clean).count();
     format!(
-        "\n{} cells: {builds} build, {clean} of them with no known change of meaning (clean), {} do not.\n",
-        done.len(),
+        "\n{}: {builds} build, {clean} of them with no known change of meaning (clean), {} do not.\n",
+        counted(done.len(), "cell"),
         done.len() - builds
     )
+}
+
+/// `1 cell`, `2 cells`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn details(out: &mut String, done: &Done) {
@@ -166,7 +171,7 @@ fn details(out: &mut String, done: &Done) {
             );
         }
         Ok(port) if !port.open.is_empty() => {
-            let _ = writeln!(out, "{head}: {} gaps are open", port.open.len());
+            let _ = writeln!(out, "{head}: {}", counted(port.open.len(), "open gap"));
             open_gaps(out, &port.open);
         }
         Ok(port) => risks(out, &head, port),
