@@ -114,7 +114,10 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
         return Ok(true);
     }
     if ctx.home.header_path(header).is_none() {
-        return Err(format!("<{header}> is on neither kernel"));
+        return match beside_includer(plan, ctx, header) {
+            Some(found) => take_header(plan, ctx, &found),
+            None => Err(format!("<{header}> is on neither kernel")),
+        };
     }
     let by_evolution = ctx
         .library
@@ -155,6 +158,16 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     );
     plan.headers.insert(header.to_owned(), how);
     Ok(true)
+}
+
+/// A header that one of the overlay's whole headers includes by its name alone, from its own directory.
+fn beside_includer(plan: &Plan, ctx: &Context<'_>, header: &str) -> Option<String> {
+    let directories = plan
+        .headers
+        .keys()
+        .filter_map(|h| Some(h.rsplit_once('/')?.0));
+    let mut candidates = directories.map(|dir| format!("{dir}/{header}"));
+    candidates.find(|path| ctx.home.header_path(path).is_some() && !plan.headers.contains_key(path))
 }
 
 fn note_header(plan: &mut Plan, header: &str, origin: &str) {
