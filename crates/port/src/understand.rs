@@ -201,6 +201,7 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
         candidates.extend(lex::words(spot.line_text));
     }
     if !about_a_name {
+        candidates.extend(crate::paste::names(home, spot.line_text));
         // What a macro of the kernel made of this line at home.
         let made = spot
             .tu
