@@ -57,6 +57,12 @@ struct Selection {
     notes: Vec<String>,
 }
 
+/// `dir/module` taken apart, the module's name with underscores.
+fn wanted_in<'a>(path: &'a str, plain: &'a str) -> Option<(&'a str, &'a str)> {
+    let (dir, _) = path.rsplit_once('/')?;
+    Some((dir, plain.rsplit_once('/')?.1))
+}
+
 impl SourceTree<'_> {
     /// Imports a driver: `path` is a `.c` file, a directory, or a module's name (dashes and underscores are one). A
     /// module that the configuration has off or built in is imported as a module all the same.
@@ -265,10 +271,21 @@ impl SourceTree<'_> {
         Err(self.no_module(file, &chosen))
     }
 
-    /// A module by its name, anywhere in the tree.
+    /// A module by its name, in the directory that stands before it or anywhere in the tree.
     fn select_module(&self, name: &str) -> Result<Selection> {
         let plain = |s: &str| s.replace('-', "_");
         let wanted = plain(name.strip_suffix(".ko").unwrap_or(name));
+        if let Some((dir, wanted)) =
+            wanted_in(name, &wanted).filter(|(d, _)| self.root.join(d).is_dir())
+        {
+            let mut chosen = self.read_dirs(dir, dir, &BTreeMap::new())?;
+            chosen.modules.retain(|m| plain(&m.name) == wanted);
+            if let Some(module) = chosen.modules.first() {
+                chosen.name.clone_from(&module.name);
+                chosen.path = module.path().to_string_lossy().into_owned();
+                return Ok(chosen);
+            }
+        }
         let all = self.modules()?;
         let Some(module) = all.iter().find(|m| plain(&m.name) == wanted) else {
             return Err(Error::Input(format!(
