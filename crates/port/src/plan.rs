@@ -390,7 +390,19 @@ fn redirect(header: &str, to: &[String]) -> String {
     out
 }
 
-/// The home kernel's dialect of C, where the target's is another: the driver and what is carried are written in it.
+/// The place of a dialect of C among those that kernels were written in; the target's headers need their own or a newer.
+fn dialect(flag: Option<&str>) -> Option<usize> {
+    const OLDEST_FIRST: [&str; 5] = [
+        "-std=gnu89",
+        "-std=gnu99",
+        "-std=gnu11",
+        "-std=gnu17",
+        "-std=gnu23",
+    ];
+    OLDEST_FIRST.iter().position(|d| Some(*d) == flag)
+}
+
+/// The home kernel's dialect of C, where the target's is older: the driver and what is carried are written in it.
 #[must_use]
 pub fn language_flags(ctx: &Context<'_>) -> Vec<String> {
     let flag = |view: &View, prefix: &str| {
@@ -402,7 +414,7 @@ pub fn language_flags(ctx: &Context<'_>) -> Vec<String> {
     };
     let mut out = Vec::new();
     let (home, target) = (flag(ctx.home, "-std="), flag(ctx.target, "-std="));
-    if home != target {
+    if dialect(home.as_deref()) > dialect(target.as_deref()) {
         out.extend(home);
     }
     const MIXED: &str = "-Wdeclaration-after-statement";
