@@ -3,7 +3,7 @@
 use crate::store::{self, Meta, Store};
 use crate::{Def, Export, Result, index, symvers, words};
 use kspan_kernel::{Cache, Error, Kernel};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -187,6 +187,18 @@ impl Facts {
             .get_or_init(|| symvers::parse(self.store.symvers()).unwrap_or_default())
             .get(symbol)
             .cloned()
+    }
+    /// Names of all modules that export something, dashes as underscores, without their directories.
+    #[must_use]
+    pub fn exporting_modules(&self) -> HashSet<String> {
+        let exports = self
+            .exports
+            .get_or_init(|| symvers::parse(self.store.symvers()).unwrap_or_default());
+        let name = |e: &Export| {
+            let module = e.module.rsplit('/').next().unwrap_or_default();
+            module.replace('-', "_")
+        };
+        exports.values().map(name).collect()
     }
     /// The value of a configuration symbol (`CONFIG_X` → `y`, `m`, `"text"`, `0x10`); `None` when off.
     #[must_use]

@@ -70,6 +70,8 @@ pub struct Sources<'a> {
     pub library: &'a Library,
     /// The home kernel's C files, where they are at hand.
     pub lift: Option<&'a lift::Index>,
+    /// Symbols that the driver's own modules export: a declaration is enough.
+    pub exports: &'a [String],
     /// Headers that the overlay gives whole: what they define needs no carrying.
     pub whole: &'a BTreeSet<String>,
 }
@@ -167,7 +169,7 @@ impl Builder<'_> {
         }
         match &def.detail {
             Detail::Function { body: false, .. } | Detail::Variable { .. }
-                if !is_made_here(def) =>
+                if !is_made_here(def) && !self.sources.exports.iter().any(|e| e == name) =>
             {
                 self.take_lift(name, def)
             }

@@ -8,11 +8,11 @@ use crate::gates::{self, Finding};
 use crate::home::{self, Home};
 use crate::plan::Context;
 use crate::view::View;
-use crate::{Error, Result, lift, store};
+use crate::{Error, Result, lift, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -94,6 +94,16 @@ impl Port {
     #[must_use]
     pub fn builds(&self) -> bool {
         matches!(self.verdict, Verdict::Native | Verdict::Ported)
+    }
+
+    /// What the home build says that a reader of the port should know.
+    fn notes_of(&mut self, built: &Home) {
+        self.home_warnings = built.warnings;
+        self.unanalysed = built
+            .tus
+            .iter()
+            .flat_map(|t| t.tu.unanalysed.clone())
+            .collect();
     }
 
     /// Remedies and findings with a risk above `default`, as `subject: meaning`.
@@ -241,15 +251,13 @@ impl Engine {
         let start = std::time::Instant::now();
         let (home, built) = self.home(driver, options)?;
         let mut port = self.blank(driver, &home, target);
-        port.home_warnings = built.warnings;
-        port.unanalysed = built
-            .tus
-            .iter()
-            .flat_map(|t| t.tu.unanalysed.clone())
-            .collect();
+        port.notes_of(&built);
         if built.ok {
             let start = std::time::Instant::now();
             self.derive(driver, &built, (&home, target), options, &base, &mut port)?;
+            if port.verdict == Verdict::Open {
+                self.with_providers(driver, (&home, target), options, &base, &mut port)?;
+            }
             port.seconds = start.elapsed().as_secs_f64();
         } else {
             port.verdict = Verdict::Broken;
@@ -288,6 +296,62 @@ impl Engine {
         }
     }
 
+    /// A port that stays open since modules of the home kernel are missing is tried again together with them.
+    fn with_providers(
+        &self,
+        driver: &Driver,
+        (home, target): (&Arc<View>, &View),
+        options: &KbuildOptions,
+        base: &Path,
+        port: &mut Port,
+    ) -> Result<()> {
+        let Some(tree) = self.cache.source_tree_if_present(&home.kernel) else {
+            return Ok(());
+        };
+        let dir = provider::driver_dir(driver, &tree);
+        let mut taken = BTreeSet::new();
+        let mut open = port.open.clone();
+        loop {
+            let wanted = provider::wanted(&open, &dir, &taken, (home, target));
+            provider::explain(&mut port.open, &wanted);
+            if wanted.providers.is_empty() {
+                return Ok(());
+            }
+            taken.extend(wanted.providers);
+            let set = match provider::compose(&self.cache, driver, home, &tree, &taken) {
+                Ok(set) => set,
+                Err(why) => {
+                    provider::unusable(&mut port.open, &taken, &why.to_string());
+                    return Ok(());
+                }
+            };
+            let built = home::build(&self.cache, &set, &home.kernel, options)?;
+            if !built.ok {
+                provider::unusable(&mut port.open, &taken, &built.log);
+                return Ok(());
+            }
+            let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
+            let mut wide = self.blank(driver, home, target);
+            wide.notes_of(&built);
+            wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();
+            self.derive(
+                &set,
+                &built,
+                (home, target),
+                options,
+                beside.path(),
+                &mut wide,
+            )?;
+            if wide.builds() {
+                store::replace_dir(&beside.path().join("tree"), &base.join("tree"))?;
+                *port = wide;
+                return Ok(());
+            }
+            open = wide.open;
+            provider::unclosed(&mut port.open, &taken, &open);
+        }
+    }
+
     fn derive(
         &self,
         driver: &Driver,
@@ -300,7 +364,11 @@ impl Engine {
         let lift = self.lift(&home.kernel);
         port.findings = self.findings(driver, built, home, target);
         let risky = port.findings.iter().filter(|f| f.risk > Risk::Default);
-        let notes: Vec<String> = risky.map(|f| f.subject.clone()).collect();
+        let remedies = port.remedies.iter().filter(|r| r.risk > Risk::Default);
+        let notes: Vec<String> = risky
+            .map(|f| f.subject.clone())
+            .chain(remedies.map(|r| r.subject.clone()))
+            .collect();
         let ctx = Context {
             driver,
             built,
@@ -317,11 +385,7 @@ impl Engine {
         let derived = derive::derive(&self.cache, ctx, &tree, options)?;
         judge(port, derived);
         port.files = tidy(&tree)?;
-        let to = base.join("tree");
-        if to.exists() {
-            std::fs::remove_dir_all(&to).map_err(|e| Error::io(&to, e))?;
-        }
-        std::fs::rename(&tree, &to).map_err(|e| Error::io(&to, e))
+        store::replace_dir(&tree, &base.join("tree"))
     }
 }
 
@@ -349,7 +413,7 @@ fn judge(port: &mut Port, derived: Derived) {
         (true, false) => Verdict::Ported,
         _ => Verdict::Open,
     };
-    port.remedies = derived.remedies;
+    port.remedies.extend(derived.remedies);
     port.gaps = derived.gaps;
     port.open = derived.open;
     port.warnings = derived.warnings;

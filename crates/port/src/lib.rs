@@ -20,6 +20,7 @@ pub mod lift;
 pub mod link;
 pub mod paste;
 pub mod plan;
+pub mod provider;
 pub mod site;
 pub mod store;
 pub mod take_up;

@@ -133,6 +133,7 @@ impl Plan {
             target: ctx.target,
             library: ctx.library,
             lift: ctx.lift,
+            exports: &ctx.built.exports,
             whole: &whole,
         };
         let mut out = Rendered::default();
@@ -442,7 +443,7 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
     );
     let language = language_flags(ctx);
     if !language.is_empty() {
-        lines.push_str(&format!("ccflags-y += {}\n", language.join(" ")));
+        lines.push_str(&format!("subdir-ccflags-y += {}\n", language.join(" ")));
     }
     text.extend_from_slice(lines.as_bytes());
 }

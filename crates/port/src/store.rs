@@ -45,6 +45,17 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Moves a finished directory to its place; what stood there goes.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn replace_dir(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).map_err(|e| Error::io(to, e))?;
+    }
+    std::fs::rename(from, to).map_err(|e| Error::io(to, e))
+}
+
 /// Copies a driver's files to an empty directory; what stood there (a killed run's rest) goes first.
 ///
 /// # Errors
