@@ -86,6 +86,7 @@ impl Closure {
             closure: Self::default(),
             done: HashSet::new(),
             open: Vec::new(),
+            texts: Vec::new(),
         };
         builder
             .closure
@@ -117,6 +118,8 @@ struct Builder<'a> {
     closure: Closure,
     done: HashSet<String>,
     open: Vec<String>,
+    /// Texts whose dependencies are being provided.
+    texts: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -341,8 +344,15 @@ impl Builder<'_> {
             self.done.insert(def.name.clone());
             return Ok(());
         }
+        if renamed.is_none() && self.texts.contains(&def.text) {
+            // … and is being taken up for another of them.
+            return Ok(());
+        }
         self.include_origin(&def.header);
-        self.dependencies(&def.text, &def.name)?;
+        self.texts.push(def.text.clone());
+        let needed = self.dependencies(&def.text, &def.name);
+        self.texts.pop();
+        needed?;
         let (risk, meaning) = match def.detail {
             Detail::Function { .. } | Detail::Macro { .. } => {
                 touched(self.sources, &def.text, &signature_text(def))

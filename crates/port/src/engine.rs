@@ -224,7 +224,14 @@ impl Engine {
                 .join(&origin.path);
             path.is_file().then_some(path)
         });
-        gates::findings(built, home, target, own.as_deref(), &driver.manifest.config)
+        gates::findings(
+            built,
+            home,
+            target,
+            own.as_deref(),
+            &driver.manifest.config,
+            &self.library,
+        )
     }
 
     /// Derives, builds and judges one cell; kept by the content of driver, kernels and program.

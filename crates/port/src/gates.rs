@@ -5,6 +5,7 @@ use crate::gap::{Place, Risk};
 use crate::home::Home;
 use crate::lex;
 use crate::view::View;
+use kspan_evolve::{Kind, Library};
 use kspan_facts::{Def, Detail, Use, UseKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ pub fn findings(
     target: &View,
     own: Option<&Path>,
     driver_config: &BTreeMap<String, String>,
+    library: &Library,
 ) -> Vec<Finding> {
     let mut out: BTreeMap<(String, String), Finding> = BTreeMap::new();
     for used in built
@@ -64,7 +66,7 @@ pub fn findings(
     }
     let mut findings: Vec<Finding> = out.into_values().collect();
     if let Some(own) = own {
-        findings.extend(beside_own(built, home, target, own));
+        findings.extend(beside_own(built, (home, target), own, library));
     }
     findings.sort();
     findings
@@ -196,18 +198,28 @@ fn returns(used: &Use, home: &View, target: &View) -> Option<Finding> {
 }
 
 /// What the target's own version of the driver does that the home version leaves to the core.
-fn beside_own(built: &Home, home: &View, target: &View, own: &Path) -> Vec<Finding> {
+fn beside_own(
+    built: &Home,
+    kernels: (&View, &View),
+    own: &Path,
+    library: &Library,
+) -> Vec<Finding> {
     let Ok(text) = std::fs::read(own) else {
         return Vec::new();
     };
     let text = String::from_utf8_lossy(&text);
-    let mut out = core_fields(built, home, target, &text);
+    let mut out = core_fields(built, kernels, &text, library);
     out.extend(locking(built, &text));
     out
 }
 
 /// Members that the target's own driver sets and that the home kernel no longer has: its core does it now.
-fn core_fields(built: &Home, home: &View, target: &View, own: &str) -> Vec<Finding> {
+fn core_fields(
+    built: &Home,
+    (home, target): (&View, &View),
+    own: &str,
+    library: &Library,
+) -> Vec<Finding> {
     let records: BTreeSet<&String> = built
         .tus
         .iter()
@@ -227,7 +239,11 @@ fn core_fields(built: &Home, home: &View, target: &View, own: &str) -> Vec<Findi
         {
             let sets = own.contains(&format!(".{} =", field.name))
                 || own.contains(&format!(".{}\t", field.name));
-            if sets && !at_home.iter().any(|f| f.name == field.name) {
+            let renamed = library
+                .fields(record)
+                .into_iter()
+                .any(|e| matches!(&e.kind, Kind::Field { target, .. } if *target == field.name));
+            if sets && !renamed && !at_home.iter().any(|f| f.name == field.name) {
                 let meaning = format!(
                     "the target's own version of this driver sets struct {record}.{}, which {} no longer has",
                     field.name, home.kernel.release

@@ -663,6 +663,9 @@ fn place_under_its_name(
         text: own,
     };
     let mut changed = plan.edits.add(&file, rename).map_err(|e| e.to_string())?;
+    if plan.edits.of(&file).iter().any(|e| e.text.contains(&text)) {
+        return Ok(changed);
+    }
     let text = framed(&text, &made.name, &file, &binding.decl_start);
     changed |= plan
         .edits

@@ -184,11 +184,12 @@ fn is_function(spot: &Spot<'_>, word: &str) -> bool {
 
 /// Names in the message, or on the marked line, that only the home kernel has; names that the target has elsewhere.
 fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &View) -> Vec<Need> {
-    const ABOUT_A_NAME: [&str; 8] = [
+    const ABOUT_A_NAME: [&str; 9] = [
         "implicit declaration of function",
         "undeclared",
         "unknown type name",
         "incomplete type",
+        "incomplete element type",
         "undefined type",
         "storage size of",
         "declared inside parameter list",
@@ -196,7 +197,7 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     ];
     let about_a_name = ABOUT_A_NAME.iter().any(|p| message.contains(p));
     let mut candidates: Vec<String> = quoted.iter().flat_map(|q| lex::words(q)).collect();
-    if !about_a_name || message.contains("storage size") || message.contains("incomplete type") {
+    if !about_a_name || message.contains("storage size") || message.contains("incomplete ") {
         candidates.extend(spot.word.map(str::to_owned));
         candidates.extend(lex::words(spot.line_text));
     }

@@ -123,6 +123,8 @@ impl View {
             ("asm/barrier.h", "asm/barrier.h"),
             ("linux/fortify-string.h", "linux/string.h"),
             ("vdso/", "linux/time.h"),
+            ("acpi/ac", "linux/acpi.h"),
+            ("acpi/platform/", "linux/acpi.h"),
         ];
         match outer.iter().find(|(prefix, _)| header.starts_with(prefix)) {
             Some((_, public)) if self.facts.header_exists(public) => (*public).to_owned(),
