@@ -58,7 +58,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 .map(move |v| (*e, v))
         })
         .collect();
-    let texts = cells.iter().filter(|(e, _)| e.text().is_some());
+    let texts = cells
+        .iter()
+        .filter(|(e, _)| e.text().is_some() || matches!(e.kind, Kind::Access { .. }));
     let results: Vec<_> = texts
         .collect::<Vec<_>>()
         .into_par_iter()
@@ -181,6 +183,15 @@ fn source(
 
 /// Takes the address of every function that the text defines, so that none goes unread.
 fn uses(evolution: &Evolution) -> String {
+    if let Kind::Access {
+        record,
+        read,
+        write,
+        ..
+    } = &evolution.kind
+    {
+        return use_member(record, read.as_deref(), write.as_deref());
+    }
     let text = evolution.text().unwrap_or_default();
     let functions = evolution
         .provides
@@ -193,6 +204,18 @@ fn uses(evolution: &Evolution) -> String {
             )
         })
         .collect()
+}
+
+/// A function that reads and writes a member by the evolution's expressions.
+fn use_member(record: &str, read: Option<&str>, write: Option<&str>) -> String {
+    let fill = |e: &str| e.replace("{0}", "(p)").replace("{1}", "(0)");
+    let statement =
+        |e: Option<&str>| e.map_or(String::new(), |e| format!("\t(void)({});\n", fill(e)));
+    format!(
+        "void kspan_use_{record}(struct {record} *p);\nvoid kspan_use_{record}(struct {record} *p)\n{{\n{}{}}}\n",
+        statement(read),
+        write.map_or(String::new(), |e| format!("\t{};\n", fill(e))),
+    )
 }
 
 /// The line starts the definition of the function: `static inline int name(`, not `static int kspan_name(`.

@@ -54,7 +54,9 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
             !view.has_field(record, first_step(home)) && view.has_field(record, first_step(target))
         }
         Kind::Callback { record, field, .. } => view.has_field(record, field),
-        Kind::DropField { record, field } => view.has(record) && !view.has_field(record, field),
+        Kind::Access { record, field, .. } | Kind::DropField { record, field } => {
+            view.has(record) && !view.has_field(record, field)
+        }
         Kind::Header { home, target } => !view.header_exists(home) && view.header_exists(target),
     }
 }

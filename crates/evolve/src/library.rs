@@ -75,6 +75,7 @@ impl Library {
             let (map, key) = match &evolution.kind {
                 Kind::Field { record, .. }
                 | Kind::Callback { record, .. }
+                | Kind::Access { record, .. }
                 | Kind::DropField { record, .. } => (&mut self.by_record, record),
                 Kind::Header { home, .. } => (&mut self.by_header, home),
                 Kind::Define { .. } | Kind::Override { .. } => continue,
@@ -123,7 +124,15 @@ impl Library {
             .collect()
     }
 
-    /// Initialisers of a member that may be left out.
+    /// Expressions for a member that a target lacks.
+    #[must_use]
+    pub fn accesses(&self, record: &str, member: &str) -> Vec<&Evolution> {
+        self.pick(self.by_record.get(record))
+            .filter(|e| matches!(&e.kind, Kind::Access { field, .. } if field == member))
+            .collect()
+    }
+
+    /// Initialisers and assignments of a member that may be left out.
     #[must_use]
     pub fn drops(&self, record: &str, member: &str) -> Vec<&Evolution> {
         self.pick(self.by_record.get(record))

@@ -104,7 +104,18 @@ pub enum Kind {
         /// The whole adapter where parameters alone are not enough: `{name}` is its name, `{fn}` the driver's function.
         adapter: Option<String>,
     },
-    /// An initialiser that may be left out where the target lacks the member.
+    /// A member that the target lacks, as an expression of the target's API.
+    Access {
+        /// Tag of the structure.
+        record: String,
+        /// The member.
+        field: String,
+        /// An expression for its value; `{0}` is a pointer to the structure.
+        read: Option<String>,
+        /// An expression (a call, as a rule) that stands for an assignment; `{1}` is the value.
+        write: Option<String>,
+    },
+    /// An initialiser or assignment that may be left out where the target lacks the member.
     DropField {
         /// Tag of the structure.
         record: String,

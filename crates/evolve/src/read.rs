@@ -86,6 +86,8 @@ struct Raw {
     params: BTreeMap<String, String>,
     ret: Option<String>,
     adapter: Option<String>,
+    read: Option<String>,
+    write: Option<String>,
 }
 
 /// Line of a byte offset, from 1.
@@ -152,13 +154,19 @@ fn kind_of(raw: &mut Raw) -> Result<Kind, String> {
             record: need(id, "record", raw.record.take())?,
             field: need(id, "field", raw.field.take())?,
         },
+        "access" => Kind::Access {
+            record: need(id, "record", raw.record.take())?,
+            field: need(id, "field", raw.field.take())?,
+            read: raw.read.take(),
+            write: raw.write.take(),
+        },
         "header" => Kind::Header {
             home: need(id, "home", raw.home.take())?,
             target: need(id, "target", raw.target.take())?,
         },
         other => {
             return Err(format!(
-                "evolution `{id}` has the unknown kind `{other}`; use define, override, field, callback, drop-field or header"
+                "evolution `{id}` has the unknown kind `{other}`; use define, override, field, access, callback, drop-field or header"
             ));
         }
     })
@@ -176,6 +184,8 @@ fn leftovers(raw: &Raw) -> Vec<&'static str> {
         ("params", !raw.params.is_empty()),
         ("ret", raw.ret.is_some()),
         ("adapter", raw.adapter.is_some()),
+        ("read", raw.read.is_some()),
+        ("write", raw.write.is_some()),
         ("home_arity", !raw.home_arity.is_empty()),
     ];
     keys.extend(
@@ -197,6 +207,18 @@ fn check(evolution: &Evolution) -> Result<(), String> {
     if evolution.risk > Risk::None && evolution.meaning.trim().is_empty() {
         return Err(format!(
             "evolution `{id}` has a risk but no `meaning`; say what differs"
+        ));
+    }
+    if matches!(
+        &evolution.kind,
+        Kind::Access {
+            read: None,
+            write: None,
+            ..
+        }
+    ) {
+        return Err(format!(
+            "evolution `{id}` says neither how to `read` nor how to `write` the member; add one"
         ));
     }
     if let Some(text) = evolution.text() {

@@ -18,6 +18,7 @@ pub mod home;
 pub mod lex;
 pub mod lift;
 pub mod link;
+pub mod member;
 pub mod paste;
 pub mod plan;
 pub mod provider;

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub const DIR: &str = "providers";
 /// A driver that needs more modules than this needs another subsystem.
 const MOST: usize = 8;
+/// More source files than this in one provider are a subsystem's core; to port that for one driver is not what is asked.
+const MOST_SOURCES: usize = 8;
 const FORMAT: &str = "set-1";
 
 /// A module of the home kernel that comes along.
@@ -184,6 +186,14 @@ pub fn compose(
         let imported = source
             .import(&provider.path, &below, &home.kernel.id)?
             .driver;
+        let is_c = |file: &&PathBuf| file.extension().is_some_and(|e| e == "c");
+        let count = imported.sources()?.iter().filter(is_c).count();
+        if count > MOST_SOURCES {
+            return Err(Error::Input(format!(
+                "{} has {count} source files, more than the {MOST_SOURCES} that one driver may bring along",
+                provider.name()
+            )));
+        }
         std::fs::remove_file(below.join(crate::driver::MANIFEST_FILE))
             .map_err(|e| Error::io(&below, e))?;
         take_in(&mut manifest, imported.manifest);

@@ -4,11 +4,10 @@ use crate::adapter::{self, Wanted};
 use crate::carry::Wants;
 use crate::edit::Edit;
 use crate::gap::{Need, RemedyKind, Risk};
-use crate::home::HomeTu;
 use crate::plan::{Context, HeaderPlan, Plan, RemedyKey};
-use crate::{check, lex};
+use crate::{check, lex, member};
 use kspan_evolve::Kind;
-use kspan_facts::{Binding, Detail, Loc, Use, UseKind};
+use kspan_facts::{Binding, Detail, Loc};
 use std::path::PathBuf;
 
 /// A header with fewer of its names on the target than this share is carried whole.
@@ -25,7 +24,7 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
-        Need::Field { record, field } => take_field(plan, ctx, file, record, field),
+        Need::Field { record, field } => member::take_up(plan, ctx, file, record, field),
         Need::Callback { .. } => take_callback(plan, ctx, tu, need),
         Need::Qualifier { file, offset, end } => cast_const_away(plan, file, *offset, *end),
         Need::Export { symbol } => Ok(plan.tus[tu].overrides.insert(symbol.clone())),
@@ -238,283 +237,13 @@ fn redirect_targets(ctx: &Context<'_>, header: &str, present: &[&String]) -> Vec
     to
 }
 
-/// A member that the target's structure lacks: renamed, or an initialiser left out.
-fn take_field(
-    plan: &mut Plan,
-    ctx: &Context<'_>,
-    tu: &HomeTu,
-    record: &str,
-    field: &str,
-) -> Result<bool, String> {
-    let is_it = |u: &&Use| {
-        u.kind == UseKind::Field
-            && u.name == field
-            && u.record.as_deref() == Some(record)
-            && u.via_macro.is_none()
-    };
-    let uses: Vec<&Use> = tu.tu.uses.iter().filter(is_it).collect();
-    if uses.is_empty() {
-        return Err(format!(
-            "struct {record} has no member {field} on the target"
-        ));
-    }
-    if let Some(evolution) = ctx.target.renamed_field(ctx.library, record, field)
-        && let Kind::Field { target, .. } = &evolution.kind
-    {
-        let origin = format!("evolution {}", evolution.id);
-        let (risk, meaning) = (evolution.risk.into(), evolution.meaning.clone());
-        return rename_member(
-            plan,
-            ctx,
-            &uses,
-            (record, field, target),
-            &origin,
-            risk,
-            &meaning,
-        );
-    }
-    if let Some(changed) = flatten(plan, ctx, &uses, record, field) {
-        return changed;
-    }
-    if let Some(alias) = alias(ctx, record, field) {
-        let origin = format!(
-            "same place in struct {record} of {}",
-            ctx.home.kernel.release
-        );
-        return rename_member(
-            plan,
-            ctx,
-            &uses,
-            (record, field, &alias),
-            &origin,
-            Risk::None,
-            "",
-        );
-    }
-    drop_initialisers(plan, ctx, tu, &uses, record, field)
-}
-
-/// Members of an inner structure that stand in the outer one on the target (`.reset.softreset` → `.softreset`), where
-/// evolutions say so for each that the driver names.
-fn flatten(
-    plan: &mut Plan,
-    ctx: &Context<'_>,
-    uses: &[&Use],
-    record: &str,
-    field: &str,
-) -> Option<Result<bool, String>> {
-    let mut edits = Vec::new();
-    for used in uses {
-        let (file, start) = place(ctx, &used.at).ok()?;
-        let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
-        let rest = bytes.get(start..)?;
-        let mut tokens = lex::tokens(rest).map(|(_, range)| range);
-        let (first, dot, inner) = (tokens.next()?, tokens.next()?, tokens.next()?);
-        if rest.get(first)? != field.as_bytes() || rest.get(dot)? != b"." {
-            return None;
-        }
-        let path = format!(
-            "{field}.{}",
-            String::from_utf8_lossy(rest.get(inner.clone())?)
-        );
-        let evolution = ctx.target.renamed_field(ctx.library, record, &path)?;
-        let Kind::Field { target, .. } = &evolution.kind else {
-            return None;
-        };
-        edits.push((
-            file,
-            Edit {
-                start,
-                end: start + inner.end,
-                text: target.clone(),
-            },
-            evolution,
-        ));
-    }
-    let mut changed = false;
-    for (file, edit, evolution) in edits {
-        plan.remedies.insert(RemedyKey {
-            kind: RemedyKind::Rewrite,
-            subject: format!("struct {record}.{field}… → .{}", edit.text),
-            origin: format!("evolution {}", evolution.id),
-            risk: evolution.risk.into(),
-            meaning: evolution.meaning.clone(),
-        });
-        match plan.edits.add(&file, edit) {
-            Ok(new) => changed |= new,
-            Err(conflict) => return Some(Err(conflict.to_string())),
-        }
-    }
-    Some(Ok(changed))
-}
-
-/// A callback of the home kernel that shares its place (an anonymous union holds the old and the new name) and that the
-/// target has.
-fn alias(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
-    let fields = ctx.home.record(record)?;
-    let own = fields.iter().find(|f| f.name == field)?;
-    own.offset_bits?;
-    let there = ctx.target.record(record)?;
-    let shares = |f: &&kspan_facts::Field| {
-        f.name != field
-            && f.callback.is_some()
-            && f.offset_bits == own.offset_bits
-            && f.ty.canonical == own.ty.canonical
-            && there.iter().any(|t| t.name == f.name)
-    };
-    fields.iter().find(shares).map(|f| f.name.clone())
-}
-
-fn rename_member(
-    plan: &mut Plan,
-    ctx: &Context<'_>,
-    uses: &[&Use],
-    (record, field, target): (&str, &str, &str),
-    origin: &str,
-    risk: Risk,
-    meaning: &str,
-) -> Result<bool, String> {
-    let mut changed = false;
-    for used in uses {
-        let (file, start) = place(ctx, &used.at)?;
-        let edit = Edit {
-            start,
-            end: start + field.len(),
-            text: target.to_owned(),
-        };
-        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
-    }
-    plan.remedies.insert(RemedyKey {
-        kind: RemedyKind::Rewrite,
-        subject: format!("struct {record}.{field} → .{target}"),
-        origin: origin.to_owned(),
-        risk,
-        meaning: meaning.to_owned(),
-    });
-    Ok(changed)
-}
-
 /// A place of the analysis as a file of the driver and a byte offset.
-fn place(ctx: &Context<'_>, at: &Loc) -> Result<(PathBuf, usize), String> {
+pub(crate) fn place(ctx: &Context<'_>, at: &Loc) -> Result<(PathBuf, usize), String> {
     let file = ctx
         .built
         .relative(&at.file)
         .ok_or("the place is in no file of the driver")?;
     Ok((file.to_path_buf(), at.offset as usize))
-}
-
-/// Leaves out designated initialisers of a member that the target does not have; any other use cannot be closed so.
-fn drop_initialisers(
-    plan: &mut Plan,
-    ctx: &Context<'_>,
-    tu: &HomeTu,
-    uses: &[&Use],
-    record: &str,
-    field: &str,
-) -> Result<bool, String> {
-    let lacking = || format!("struct {record} has no member {field} on the target");
-    let mut edits = Vec::new();
-    for used in uses {
-        let (file, start) = place(ctx, &used.at)?;
-        let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
-        let (range, value) = initialiser(&bytes, start, field).ok_or_else(lacking)?;
-        let lines = bytes[range.clone()].iter().filter(|b| **b == b'\n').count();
-        let text = format!(
-            "/* kspan: no .{field} on the target */{}",
-            "\n".repeat(lines)
-        );
-        edits.push((
-            file,
-            Edit {
-                start: range.start,
-                end: range.end,
-                text,
-            },
-            value,
-        ));
-    }
-    let evolution = ctx
-        .library
-        .drops(record, field)
-        .into_iter()
-        .find(|e| e.applies_to(ctx.target));
-    let mut changed = false;
-    for (file, edit, value) in edits {
-        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
-        spare_from_unused_warning(plan, ctx, tu, &value);
-    }
-    plan.remedies.insert(RemedyKey {
-        kind: RemedyKind::Rewrite,
-        subject: format!("struct {record}.{field} left out"),
-        origin: evolution.map_or("generated".to_owned(), |e| format!("evolution {}", e.id)),
-        risk: evolution.map_or(Risk::Behaviour, |e| e.risk.into()),
-        meaning: match evolution {
-            Some(e) => e.meaning.clone(),
-            None => format!(
-                "the target's core does not know .{field}; what the driver says there has no effect"
-            ),
-        },
-    });
-    Ok(changed)
-}
-
-/// `.field = value,` around the member's name at `start`: its range and the value's text.
-fn initialiser(
-    bytes: &[u8],
-    start: usize,
-    field: &str,
-) -> Option<(std::ops::Range<usize>, String)> {
-    if bytes.get(start..start + field.len())? != field.as_bytes() {
-        return None;
-    }
-    let dot = bytes[..start]
-        .iter()
-        .rposition(|b| !b.is_ascii_whitespace())?;
-    let before = bytes[..dot].trim_ascii_end();
-    // What stands before the dot must be the start of an initialiser; after a comment it is taken on trust.
-    let opens = matches!(before.last(), Some(b'{' | b',')) || before.ends_with(b"*/");
-    if bytes[dot] != b'.' || !opens {
-        return None;
-    }
-    let after = start + field.len();
-    let equals = after
-        + bytes[after..]
-            .iter()
-            .position(|b| !b.is_ascii_whitespace())?;
-    if bytes[equals] != b'=' || bytes.get(equals + 1) == Some(&b'=') {
-        return None;
-    }
-    let mut end = lex::expression_end(bytes, equals + 1)?;
-    let value = String::from_utf8_lossy(&bytes[equals + 1..end]).into_owned();
-    if value.contains('#') {
-        return None;
-    }
-    if bytes[end] == b',' {
-        end += 1;
-    }
-    Some((dot..end, value))
-}
-
-/// Functions of the driver that a left-out initialiser named may now be unused; that is meant.
-fn spare_from_unused_warning(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, value: &str) {
-    let words = lex::words(value);
-    for function in tu
-        .tu
-        .functions
-        .iter()
-        .filter(|f| f.is_static && words.contains(&f.name))
-    {
-        if let Ok((file, start)) = place(ctx, &function.start) {
-            let _ = plan.edits.add(
-                &file,
-                Edit {
-                    start,
-                    end: start,
-                    text: "__maybe_unused ".to_owned(),
-                },
-            );
-        }
-    }
 }
 
 /// A generated function of the target's type between the kernel and the driver's own.
@@ -679,24 +408,4 @@ fn place_under_its_name(
         )
         .map_err(|e| e.to_string())?;
     Ok(changed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_an_initialiser() {
-        let text = b"x = {\n\t.a = 1,\n\t.ops = { .f = g, },\n};";
-        let start = lex::find(text, 0, b"ops").unwrap();
-        let (range, value) = initialiser(text, start, "ops").unwrap();
-        assert_eq!(&text[range], b".ops = { .f = g, },");
-        assert_eq!(value.trim(), "{ .f = g, }");
-    }
-
-    #[test]
-    fn an_assignment_is_no_initialiser() {
-        let text = b"x.ops = y;";
-        assert!(initialiser(text, 2, "ops").is_none());
-    }
 }

@@ -1,0 +1,582 @@
+//! A member that the target's structure lacks: renamed, expressed by what the target has, or left out.
+
+use crate::edit::Edit;
+use crate::gap::{RemedyKind, Risk};
+use crate::home::HomeTu;
+use crate::lex::{self, Token};
+use crate::plan::{Context, Plan, RemedyKey};
+use crate::take_up::place;
+use kspan_evolve::{Evolution, Kind};
+use kspan_facts::{Use, UseKind};
+use std::ops::Range;
+
+/// A member that the target's structure lacks: renamed, or an initialiser left out.
+pub fn take_up(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    tu: &HomeTu,
+    record: &str,
+    field: &str,
+) -> Result<bool, String> {
+    let is_it = |u: &&Use| {
+        u.kind == UseKind::Field
+            && u.name == field
+            && u.record.as_deref() == Some(record)
+            && u.via_macro.is_none()
+    };
+    let uses: Vec<&Use> = tu.tu.uses.iter().filter(is_it).collect();
+    if uses.is_empty() {
+        return Err(format!(
+            "struct {record} has no member {field} on the target"
+        ));
+    }
+    if let Some(evolution) = ctx.target.renamed_field(ctx.library, record, field)
+        && let Kind::Field { target, .. } = &evolution.kind
+    {
+        let origin = format!("evolution {}", evolution.id);
+        let (risk, meaning) = (evolution.risk.into(), evolution.meaning.clone());
+        return rename_member(
+            plan,
+            ctx,
+            &uses,
+            (record, field, target),
+            &origin,
+            risk,
+            &meaning,
+        );
+    }
+    if let Some(changed) = flatten(plan, ctx, &uses, record, field) {
+        return changed;
+    }
+    if let Some(alias) = alias(ctx, record, field) {
+        let origin = format!(
+            "same place in struct {record} of {}",
+            ctx.home.kernel.release
+        );
+        return rename_member(
+            plan,
+            ctx,
+            &uses,
+            (record, field, &alias),
+            &origin,
+            Risk::None,
+            "",
+        );
+    }
+    replace_uses(plan, ctx, tu, &uses, record, field)
+}
+
+/// Members of an inner structure that stand in the outer one on the target (`.reset.softreset` → `.softreset`), where
+/// evolutions say so for each that the driver names.
+fn flatten(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    uses: &[&Use],
+    record: &str,
+    field: &str,
+) -> Option<Result<bool, String>> {
+    let mut edits = Vec::new();
+    for used in uses {
+        let (file, start) = place(ctx, &used.at).ok()?;
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
+        let rest = bytes.get(start..)?;
+        let mut tokens = lex::tokens(rest).map(|(_, range)| range);
+        let (first, dot, inner) = (tokens.next()?, tokens.next()?, tokens.next()?);
+        if rest.get(first)? != field.as_bytes() || rest.get(dot)? != b"." {
+            return None;
+        }
+        let path = format!(
+            "{field}.{}",
+            String::from_utf8_lossy(rest.get(inner.clone())?)
+        );
+        let evolution = ctx.target.renamed_field(ctx.library, record, &path)?;
+        let Kind::Field { target, .. } = &evolution.kind else {
+            return None;
+        };
+        edits.push((
+            file,
+            Edit {
+                start,
+                end: start + inner.end,
+                text: target.clone(),
+            },
+            evolution,
+        ));
+    }
+    let mut changed = false;
+    for (file, edit, evolution) in edits {
+        plan.remedies.insert(RemedyKey {
+            kind: RemedyKind::Rewrite,
+            subject: format!("struct {record}.{field}… → .{}", edit.text),
+            origin: format!("evolution {}", evolution.id),
+            risk: evolution.risk.into(),
+            meaning: evolution.meaning.clone(),
+        });
+        match plan.edits.add(&file, edit) {
+            Ok(new) => changed |= new,
+            Err(conflict) => return Some(Err(conflict.to_string())),
+        }
+    }
+    Some(Ok(changed))
+}
+
+/// A callback of the home kernel that shares its place (an anonymous union holds the old and the new name) and that the
+/// target has.
+fn alias(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
+    let fields = ctx.home.record(record)?;
+    let own = fields.iter().find(|f| f.name == field)?;
+    own.offset_bits?;
+    let there = ctx.target.record(record)?;
+    let shares = |f: &&kspan_facts::Field| {
+        f.name != field
+            && f.callback.is_some()
+            && f.offset_bits == own.offset_bits
+            && f.ty.canonical == own.ty.canonical
+            && there.iter().any(|t| t.name == f.name)
+    };
+    fields.iter().find(shares).map(|f| f.name.clone())
+}
+
+fn rename_member(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    uses: &[&Use],
+    (record, field, target): (&str, &str, &str),
+    origin: &str,
+    risk: Risk,
+    meaning: &str,
+) -> Result<bool, String> {
+    let mut changed = false;
+    for used in uses {
+        let (file, start) = place(ctx, &used.at)?;
+        let edit = Edit {
+            start,
+            end: start + field.len(),
+            text: target.to_owned(),
+        };
+        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} → .{target}"),
+        origin: origin.to_owned(),
+        risk,
+        meaning: meaning.to_owned(),
+    });
+    Ok(changed)
+}
+
+/// Each use by itself: an initialiser or an assignment of a member that the target does not have is left out, or becomes what
+/// an evolution says; a value that is read needs an evolution.
+fn replace_uses(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    tu: &HomeTu,
+    uses: &[&Use],
+    record: &str,
+    field: &str,
+) -> Result<bool, String> {
+    let access = ctx
+        .library
+        .accesses(record, field)
+        .into_iter()
+        .find(|e| e.applies_to(ctx.target));
+    let mut edits = Vec::new();
+    for used in uses {
+        let (file, start) = place(ctx, &used.at)?;
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+        let made = replacement(&bytes, start, field, access)
+            .ok_or_else(|| format!("struct {record} has no member {field} on the target"))?;
+        edits.push((file, made));
+    }
+    let mut changed = false;
+    let mut dropped = false;
+    for (file, made) in edits {
+        changed |= plan
+            .edits
+            .add(&file, made.edit)
+            .map_err(|e| e.to_string())?;
+        if let Some(value) = made.dropped {
+            dropped = true;
+            spare_from_unused_warning(plan, ctx, tu, &value);
+        }
+    }
+    let dropping = ctx
+        .library
+        .drops(record, field)
+        .into_iter()
+        .find(|e| e.applies_to(ctx.target));
+    if dropped {
+        plan.remedies.insert(left_out(record, field, dropping));
+    }
+    if let Some(evolution) = access {
+        for wants in &mut plan.tus {
+            wants.names.extend(evolution.needs.iter().cloned());
+            wants.includes.extend(evolution.includes.iter().cloned());
+        }
+        plan.remedies.insert(RemedyKey {
+            kind: RemedyKind::Rewrite,
+            subject: format!("struct {record}.{field} by the target's API"),
+            origin: format!("evolution {}", evolution.id),
+            risk: evolution.risk.into(),
+            meaning: evolution.meaning.clone(),
+        });
+    }
+    Ok(changed)
+}
+
+fn left_out(record: &str, field: &str, evolution: Option<&Evolution>) -> RemedyKey {
+    RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} left out"),
+        origin: evolution.map_or("generated".to_owned(), |e| format!("evolution {}", e.id)),
+        risk: evolution.map_or(Risk::Behaviour, |e| e.risk.into()),
+        meaning: match evolution {
+            Some(e) => e.meaning.clone(),
+            None => format!(
+                "the target's core does not know .{field}; what the driver says there has no effect"
+            ),
+        },
+    }
+}
+
+/// What stands in place of one use.
+struct Replacement {
+    edit: Edit,
+    /// The value that went away with the member.
+    dropped: Option<String>,
+}
+
+fn replacement(
+    bytes: &[u8],
+    start: usize,
+    field: &str,
+    access: Option<&Evolution>,
+) -> Option<Replacement> {
+    if let Some((range, value)) = initialiser(bytes, start, field) {
+        let text = format!("/* kspan: no .{field} on the target */");
+        return Some(Replacement {
+            edit: keeping_lines(bytes, range, text),
+            dropped: Some(value),
+        });
+    }
+    let (read, write) = match access.map(|e| &e.kind) {
+        Some(Kind::Access { read, write, .. }) => (read.as_deref(), write.as_deref()),
+        _ => (None, None),
+    };
+    let used = Used::at(bytes, start, field)?;
+    match used.assigned {
+        None => Some(Replacement {
+            edit: keeping_lines(
+                bytes,
+                used.range,
+                format!("({})", read?.replace("{0}", &used.object)),
+            ),
+            dropped: None,
+        }),
+        Some((_, value)) if write.is_none() && access.is_none() => {
+            let text = format!("(void)({value}) /* kspan: no .{field} on the target */");
+            let edit = keeping_lines(bytes, used.range, text);
+            Some(Replacement {
+                edit,
+                dropped: Some(value),
+            })
+        }
+        Some((operator, value)) => {
+            let value = match operator {
+                None => value,
+                Some(c) => format!("({}) {c} ({value})", read?.replace("{0}", &used.object)),
+            };
+            let text = write?
+                .replace("{0}", &used.object)
+                .replace("{1}", &format!("({value})"));
+            Some(Replacement {
+                edit: keeping_lines(bytes, used.range, text),
+                dropped: None,
+            })
+        }
+    }
+}
+
+/// An edit after which every other line keeps its number.
+fn keeping_lines(bytes: &[u8], range: Range<usize>, text: String) -> Edit {
+    let before = bytes[range.clone()].iter().filter(|b| **b == b'\n').count();
+    let now = text.matches('\n').count();
+    Edit {
+        start: range.start,
+        end: range.end,
+        text: text + &"\n".repeat(before.saturating_sub(now)),
+    }
+}
+
+/// `object->member`, or the statement `object->member = value`.
+struct Used {
+    /// What is replaced: the expression, or the statement without its semicolon.
+    range: Range<usize>,
+    /// A pointer to the structure.
+    object: String,
+    /// The operator before `=` (none for a plain assignment) and the value.
+    assigned: Option<(Option<char>, String)>,
+}
+
+impl Used {
+    /// Reads the surroundings of a member's name; `None` for what is neither read nor assigned by a statement (its address
+    /// is taken, it is counted up, it is assigned inside an expression).
+    fn at(bytes: &[u8], start: usize, field: &str) -> Option<Self> {
+        let all: Vec<(Token, Range<usize>)> = lex::tokens(bytes).collect();
+        let at = all.binary_search_by_key(&start, |(_, r)| r.start).ok()?;
+        let punct = |i: usize| match all.get(i) {
+            Some((Token::Punct(p), _)) => Some(*p),
+            _ => None,
+        };
+        let text = |r: Range<usize>| String::from_utf8_lossy(&bytes[r]).into_owned();
+        if bytes.get(start..start + field.len())? != field.as_bytes() {
+            return None;
+        }
+        let arrow = punct(at.checked_sub(1)?) == Some(b'>');
+        let last = at.checked_sub(if arrow { 3 } else { 2 })?;
+        if !arrow && punct(at - 1) != Some(b'.') || arrow && punct(at - 2) != Some(b'-') {
+            return None;
+        }
+        let first = object_start(bytes, &all, last)?;
+        let base = text(all[first].1.start..all[last].1.end);
+        let object = if arrow {
+            format!("({base})")
+        } else {
+            format!("(&({base}))")
+        };
+        let before = first.checked_sub(1);
+        let whole = all[first].1.start..start + field.len();
+        let (next, after) = (punct(at + 1), punct(at + 2));
+        let operator = match (next, after) {
+            (Some(b'='), Some(b'=')) => {
+                return Some(Self {
+                    range: whole,
+                    object,
+                    assigned: None,
+                });
+            }
+            (Some(b'='), _) => Some(None),
+            (Some(c @ (b'|' | b'&' | b'^' | b'+' | b'-' | b'*' | b'/')), Some(b'=')) => {
+                Some(Some(char::from(c)))
+            }
+            (Some(b'+'), Some(b'+')) | (Some(b'-'), Some(b'-')) => return None,
+            _ => None,
+        };
+        let Some(operator) = operator else {
+            let addressed = before.and_then(punct) == Some(b'&')
+                && !before?.checked_sub(1).is_some_and(|i| {
+                    matches!(
+                        all[i].0,
+                        Token::Word | Token::Literal | Token::Punct(b')' | b']' | b'&')
+                    )
+                });
+            return (!addressed).then_some(Self {
+                range: whole,
+                object,
+                assigned: None,
+            });
+        };
+        let opens = match before.map(|i| &all[i]) {
+            None => true,
+            Some((Token::Punct(p), _)) => matches!(p, b';' | b'{' | b'}' | b')' | b':'),
+            Some((Token::Word, r)) => matches!(&bytes[r.clone()], b"else" | b"do"),
+            _ => false,
+        };
+        let value_at = all[at + if operator.is_some() { 2 } else { 1 }].1.end;
+        let end = lex::expression_end(bytes, value_at).filter(|e| opens && bytes[*e] == b';')?;
+        let value = text(value_at..end).trim().to_owned();
+        (!value.contains('#')).then(|| Self {
+            range: whole.start..end,
+            object,
+            assigned: Some((operator, value)),
+        })
+    }
+}
+
+/// The first token of the postfix expression that ends with token `last`.
+fn object_start(bytes: &[u8], all: &[(Token, Range<usize>)], last: usize) -> Option<usize> {
+    const NO_CALLEE: [&[u8]; 8] = [
+        b"return", b"if", b"while", b"for", b"switch", b"case", b"sizeof", b"else",
+    ];
+    let mut at = last;
+    loop {
+        match all.get(at)?.0 {
+            Token::Word => {
+                let before = at.checked_sub(1).map(|i| all[i].0);
+                let further = at.checked_sub(2).map(|i| all[i].0);
+                match (further, before) {
+                    (_, Some(Token::Punct(b'.'))) => at = at.checked_sub(2)?,
+                    (Some(Token::Punct(b'-')), Some(Token::Punct(b'>'))) => {
+                        at = at.checked_sub(3)?
+                    }
+                    _ => return Some(at),
+                }
+            }
+            Token::Punct(close @ (b')' | b']')) => {
+                at = opening(all, at)?;
+                let callee = at.checked_sub(1).and_then(|i| all.get(i));
+                match callee {
+                    Some((Token::Word, r)) if !NO_CALLEE.contains(&&bytes[r.clone()]) => at -= 1,
+                    Some((Token::Punct(b')' | b']'), _)) if close == b']' => at -= 1,
+                    _ => return Some(at),
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The token that opens the bracket which token `close` closes.
+fn opening(all: &[(Token, Range<usize>)], close: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for at in (0..=close).rev() {
+        match all[at].0 {
+            Token::Punct(b')' | b']' | b'}') => depth += 1,
+            Token::Punct(b'(' | b'[' | b'{') => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `.field = value,` around the member's name at `start`: its range and the value's text.
+fn initialiser(
+    bytes: &[u8],
+    start: usize,
+    field: &str,
+) -> Option<(std::ops::Range<usize>, String)> {
+    if bytes.get(start..start + field.len())? != field.as_bytes() {
+        return None;
+    }
+    let dot = bytes[..start]
+        .iter()
+        .rposition(|b| !b.is_ascii_whitespace())?;
+    let before = bytes[..dot].trim_ascii_end();
+    // What stands before the dot must be the start of an initialiser; after a comment it is taken on trust.
+    let opens = matches!(before.last(), Some(b'{' | b',')) || before.ends_with(b"*/");
+    if bytes[dot] != b'.' || !opens {
+        return None;
+    }
+    let after = start + field.len();
+    let equals = after
+        + bytes[after..]
+            .iter()
+            .position(|b| !b.is_ascii_whitespace())?;
+    if bytes[equals] != b'=' || bytes.get(equals + 1) == Some(&b'=') {
+        return None;
+    }
+    let mut end = lex::expression_end(bytes, equals + 1)?;
+    let value = String::from_utf8_lossy(&bytes[equals + 1..end]).into_owned();
+    if value.contains('#') {
+        return None;
+    }
+    if bytes[end] == b',' {
+        end += 1;
+    }
+    Some((dot..end, value))
+}
+
+/// Functions of the driver that a left-out initialiser named may now be unused; that is meant.
+fn spare_from_unused_warning(plan: &mut Plan, ctx: &Context<'_>, tu: &HomeTu, value: &str) {
+    let words = lex::words(value);
+    for function in tu
+        .tu
+        .functions
+        .iter()
+        .filter(|f| f.is_static && words.contains(&f.name))
+    {
+        if let Ok((file, start)) = place(ctx, &function.start) {
+            let _ = plan.edits.add(
+                &file,
+                Edit {
+                    start,
+                    end: start,
+                    text: "__maybe_unused ".to_owned(),
+                },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_an_initialiser() {
+        let text = b"x = {\n\t.a = 1,\n\t.ops = { .f = g, },\n};";
+        let start = lex::find(text, 0, b"ops").unwrap();
+        let (range, value) = initialiser(text, start, "ops").unwrap();
+        assert_eq!(&text[range], b".ops = { .f = g, },");
+        assert_eq!(value.trim(), "{ .f = g, }");
+    }
+
+    fn replaced(
+        text: &str,
+        member: &str,
+        read: Option<&str>,
+        write: Option<&str>,
+    ) -> Option<String> {
+        let evolution = (read.is_some() || write.is_some()).then(|| {
+            let key =
+                |k: &str, v: Option<&str>| v.map_or(String::new(), |v| format!("{k} = '{v}'\n"));
+            let toml = format!(
+                "[[evolution]]\nid = 'a'\nkind = 'access'\nrecord = 'r'\nfield = '{member}'\n{}{}",
+                key("read", read),
+                key("write", write)
+            );
+            kspan_evolve::Library::from_texts([("a.toml".to_owned(), toml)]).unwrap()
+        });
+        let start = lex::find(text.as_bytes(), 0, member.as_bytes()).unwrap();
+        let access = evolution.as_ref().and_then(|l| l.all().first());
+        let made = replacement(text.as_bytes(), start, member, access)?;
+        let mut out = text.to_owned();
+        out.replace_range(made.edit.start..made.edit.end, &made.edit.text);
+        Some(out)
+    }
+
+    #[test]
+    fn an_assignment_is_left_out_and_its_lines_stay() {
+        assert_eq!(
+            replaced("if (x) f(a)->b[1].mem =\n\t3;", "mem", None, None).unwrap(),
+            "if (x) (void)(3) /* kspan: no .mem on the target */\n;"
+        );
+        for kept in [
+            "y = a->mem;",
+            "for (a->mem = 1;;)",
+            "b = a->mem = 1;",
+            "a->mem++;",
+            "p = &a->mem;",
+        ] {
+            assert!(replaced(kept, "mem", None, None).is_none(), "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_expressed_by_the_targets_api() {
+        let (read, write) = (Some("!!({0}->flags & F)"), Some("set({0}, {1})"));
+        let cases = [
+            (
+                "return (x)->mem == 1;",
+                "return (!!(((x))->flags & F)) == 1;",
+            ),
+            ("a.b->c.mem = true;", "set((&(a.b->c)), (true));"),
+            ("a->mem |= 2;", "set((a), ((!!((a)->flags & F)) | (2)));"),
+        ];
+        for (from, to) in cases {
+            assert_eq!(replaced(from, "mem", read, write).unwrap(), to);
+        }
+    }
+
+    #[test]
+    fn an_assignment_is_no_initialiser() {
+        let text = b"x.ops = y;";
+        assert!(initialiser(text, 2, "ops").is_none());
+    }
+}
