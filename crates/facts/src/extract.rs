@@ -511,10 +511,9 @@ impl<'u> Reader<'u> {
             }
             let (constant, value) = (child.spelling(), child.enum_value());
             constants.push((constant.clone(), value));
-            let (start, end) = child.extent();
             let mut def = source.def(
                 constant,
-                (start.offset as usize, end.offset as usize),
+                range,
                 Detail::EnumConst {
                     value,
                     parent: name.clone(),
