@@ -19,7 +19,10 @@ pub fn ensure_loaded() -> Result<(), Error> {
     if is_loaded() {
         return Ok(());
     }
-    let library = LIBRARY.get_or_init(|| load_manually().map(Arc::new));
+    let library = LIBRARY.get_or_init(|| {
+        give_memory_back();
+        load_manually().map(Arc::new)
+    });
     match library {
         Ok(library) => {
             set_library(Some(Arc::clone(library)));
@@ -28,6 +31,17 @@ pub fn ensure_loaded() -> Result<(), Error> {
         Err(words) => Err(Error::Environment(format!(
             "libclang could not be loaded, and kernel headers cannot be read without it: {words}. Install it (Debian: libclang1-14 or newer) or name its directory in LIBCLANG_PATH"
         ))),
+    }
+}
+
+/// Makes glibc return what libclang frees: with an arena for each thread and a threshold that grows, the syntax trees of
+/// all headers stay resident one beside the other (measured on 7.3: 1.09 GB so, 0.83 GB with this).
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt only sets numbers of the allocator, under its own lock (mallopt(3)); failure changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
     }
 }
 

@@ -511,9 +511,10 @@ impl<'u> Reader<'u> {
             }
             let (constant, value) = (child.spelling(), child.enum_value());
             constants.push((constant.clone(), value));
+            let (start, end) = child.extent();
             let mut def = source.def(
                 constant,
-                range,
+                (start.offset as usize, end.offset as usize),
                 Detail::EnumConst {
                     value,
                     parent: name.clone(),

@@ -261,6 +261,16 @@ impl Cache {
     }
 
     /// Taken by whoever installs into the cache; removes what a killed run left behind.
+    /// Keeps other processes (and threads) out of one piece of work, named by a content key, until the returned file is
+    /// dropped; waits for whoever holds it. Keys share a lock by their first four characters.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn exclusive(&self, what: &str, key: &str) -> Result<File> {
+        let short: String = key.chars().take(4).collect();
+        files::lock(&self.root.join("locks").join(format!("{what}-{short}")))
+    }
+
     pub(crate) fn install_lock(&self) -> Result<File> {
         let lock = files::lock(&self.root.join("locks/install"))?;
         for dir in [

@@ -8,6 +8,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    output::end_with_the_reader();
     let cli = commands::Cli::parse();
     match commands::run(&cli) {
         Ok(code) => code,

@@ -55,3 +55,17 @@ pub fn verdict(yes: bool) -> ExitCode {
         ExitCode::from(NO)
     }
 }
+
+/// A reader that has seen enough (`kspan … | head`) ends the program, as SIGPIPE ends others: quietly, with 141.
+pub fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let words = info.payload().downcast_ref::<String>();
+        if words
+            .is_some_and(|w| w.contains("failed printing to stdout") && w.contains("Broken pipe"))
+        {
+            std::process::exit(141);
+        }
+        usual(info);
+    }));
+}

@@ -279,12 +279,17 @@ impl Builder<'_> {
         if known {
             risk = Risk::Behaviour;
             meaning = format!("the target's code does not know the value {}", def.name);
-            let taken = self.constant_with_value(&siblings, value);
-            if let Some(other) = taken {
-                return Err(format!(
-                    "{} has the value that {other} has on the target",
-                    def.name
-                ));
+            match self.constant_with_value(&siblings, value) {
+                Some(other) if is_count(&other) && self.ends_enumeration(&other) => {
+                    self.count_on(def, &other)?;
+                }
+                Some(other) => {
+                    return Err(format!(
+                        "{} has the value that {other} has on the target",
+                        def.name
+                    ));
+                }
+                None => {}
             }
         }
         self.include_origin(&def.header);
@@ -296,6 +301,51 @@ impl Builder<'_> {
             risk,
             meaning,
             replaces: false,
+        });
+        Ok(())
+    }
+
+    /// No constant of the target's enumeration is greater.
+    fn ends_enumeration(&self, name: &str) -> bool {
+        let target = &self.sources.target.facts;
+        let of = |d: &Def| match &d.detail {
+            Detail::EnumConst { value, parent } => Some((*value, parent.clone())),
+            _ => None,
+        };
+        let Some((value, parent)) = target.defs(name).iter().find_map(of) else {
+            return false;
+        };
+        target.defs(&parent).iter().any(|d| match &d.detail {
+            Detail::Enum { constants } => constants.iter().all(|(_, v)| *v <= value),
+            _ => false,
+        })
+    }
+
+    /// A constant that only ends an enumeration gets the home kernel's value: the driver's tables are as long as at home.
+    fn count_on(&mut self, def: &Def, count: &str) -> Result<(), String> {
+        if self.done.contains(count) {
+            return Ok(());
+        }
+        let defs = self.sources.home.facts.defs(count);
+        let value = defs.iter().find_map(|d| match d.detail {
+            Detail::EnumConst { value, .. } => Some(value),
+            _ => None,
+        });
+        let value = value.ok_or_else(|| {
+            format!(
+                "{count} ends the target's enumeration where {} stands",
+                def.name
+            )
+        })?;
+        self.include_origin(&def.header);
+        self.push(Unit {
+            name: count.to_owned(),
+            text: format!("#define {count} ({value})"),
+            kind: RemedyKind::Carry,
+            origin: self.origin(def),
+            risk: Risk::Behaviour,
+            meaning: format!("{count} is greater here than in the target's own code"),
+            replaces: true,
         });
         Ok(())
     }
@@ -683,6 +733,14 @@ fn record(facts: &Facts, tag: &str) -> Option<Vec<kspan_facts::Field>> {
     })
 }
 
+/// By the kernel's habit, the name of a constant that counts an enumeration's others, or stands behind the last of them.
+fn is_count(name: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "MAX", "NUM", "LAST", "CNT", "COUNT", "END", "NR", "SIZE", "TOTAL",
+    ];
+    name.split('_').any(|part| WORDS.contains(&part))
+}
+
 fn is_keyword(word: &str) -> bool {
     const KEYWORDS: [&str; 36] = [
         "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
@@ -743,6 +801,14 @@ mod tests {
         assert!(only_pointed_at("int f(struct a *x, struct a **y);", "a"));
         assert!(!only_pointed_at("int f(struct a x);", "a"));
         assert!(!only_pointed_at("a *x;", "a"));
+    }
+
+    #[test]
+    fn counts_are_told_by_their_words() {
+        assert!(
+            is_count("__NFC_ATTR_AFTER_LAST") && is_count("LIGHTBAR_NUM_CMDS") && is_count("X_MAX")
+        );
+        assert!(!is_count("POWER_SUPPLY_PROP_HEALTH") && !is_count("ATTR_ENDPOINT"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// More rounds than this never helped.
 const MOST_ROUNDS: usize = 14;
+/// A gap that is open in so many rounds on end stays open, whatever else is closed around it.
+const STUCK_ROUNDS: usize = 3;
 /// A header may hide what follows it; more errors than this in one file are echoes.
 const MOST_ERRORS: usize = 40;
 
@@ -49,6 +51,8 @@ struct Loop<'a> {
     rendered: Rendered,
     found: BTreeMap<Need, Gap>,
     open: BTreeMap<Need, Gap>,
+    /// Rounds on end in which a gap was open.
+    stuck: BTreeMap<Need, usize>,
     compiles: usize,
 }
 
@@ -91,6 +95,7 @@ impl<'a> Loop<'a> {
             rendered: Rendered::default(),
             found: BTreeMap::new(),
             open: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             compiles: 0,
         }
     }
@@ -121,12 +126,22 @@ impl<'a> Loop<'a> {
                 }
                 dirty = errors.iter().map(|(tu, _)| *tu).collect();
             } else if errors.iter().any(|(_, d)| d.severity == Severity::Error)
-                && !self.learn(&errors)
+                && (!self.learn(&errors) || self.is_stuck())
             {
                 break;
             }
         }
         Ok(self.result(false))
+    }
+
+    /// Counts a round for the gaps that are open; true when one of them has been open for too long.
+    fn is_stuck(&mut self) -> bool {
+        let before = std::mem::take(&mut self.stuck);
+        for need in self.open.keys() {
+            let rounds = before.get(need).copied().unwrap_or(0) + 1;
+            self.stuck.insert(need.clone(), rounds);
+        }
+        self.stuck.values().any(|rounds| *rounds >= STUCK_ROUNDS)
     }
 
     /// Writes the port; the files that are new or differ from the last round.

@@ -8,7 +8,7 @@ use crate::gates::{self, Finding};
 use crate::home::{self, Home};
 use crate::plan::Context;
 use crate::view::View;
-use crate::{Error, Result, lift, provider, store};
+use crate::{Error, Result, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
@@ -224,14 +224,23 @@ impl Engine {
                 .join(&origin.path);
             path.is_file().then_some(path)
         });
-        gates::findings(
+        let mut found = gates::findings(
             built,
             home,
             target,
             own.as_deref(),
             &driver.manifest.config,
             &self.library,
-        )
+        );
+        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
+        if let (Some(at_home), Some(there)) = (tree(home), tree(target)) {
+            let trees = private_abi::Trees {
+                home: &at_home,
+                target: &there,
+            };
+            found.extend(private_abi::findings(driver, built, (home, target), &trees));
+        }
+        found
     }
 
     /// Derives, builds and judges one cell; kept by the content of driver, kernels and program.
@@ -248,12 +257,20 @@ impl Engine {
         ]);
         let base = self.cache.root().join("ports").join(&key);
         let record = base.join("port.json");
-        if let Some(port) = store::read::<Port>(&record) {
-            return Ok(Port {
+        let kept = || {
+            let port = store::read::<Port>(&record)?;
+            Some(Port {
                 dir: Some(base.join("tree")),
                 cached: true,
                 ..port
-            });
+            })
+        };
+        if let Some(port) = kept() {
+            return Ok(port);
+        }
+        let _one_ports = self.cache.exclusive("port", &key)?;
+        if let Some(port) = kept() {
+            return Ok(port);
         }
         let start = std::time::Instant::now();
         let (home, built) = self.home(driver, options)?;

@@ -76,6 +76,10 @@ pub fn build(
     if let Some(home) = store::read::<Home>(&record) {
         return Ok(home);
     }
+    let _one_builds = cache.exclusive("home", &key)?;
+    if let Some(home) = store::read::<Home>(&record) {
+        return Ok(home);
+    }
     let dir = base.join("src");
     store::copy_tree(driver, &dir)?;
     let options = KbuildOptions {

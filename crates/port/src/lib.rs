@@ -21,6 +21,7 @@ pub mod link;
 pub mod member;
 pub mod paste;
 pub mod plan;
+pub mod private_abi;
 pub mod provider;
 pub mod site;
 pub mod store;

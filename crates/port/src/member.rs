@@ -445,7 +445,7 @@ fn opening(all: &[(Token, Range<usize>)], close: usize) -> Option<usize> {
     None
 }
 
-/// `.field = value,` around the member's name at `start`: its range and the value's text.
+/// `.field = value,` (or `.field.inner[2] = value,`) around the member's name at `start`: its range and the value's text.
 fn initialiser(
     bytes: &[u8],
     start: usize,
@@ -463,11 +463,7 @@ fn initialiser(
     if bytes[dot] != b'.' || !opens {
         return None;
     }
-    let after = start + field.len();
-    let equals = after
-        + bytes[after..]
-            .iter()
-            .position(|b| !b.is_ascii_whitespace())?;
+    let equals = designator_end(bytes, start + field.len())?;
     if bytes[equals] != b'=' || bytes.get(equals + 1) == Some(&b'=') {
         return None;
     }
@@ -480,6 +476,24 @@ fn initialiser(
         end += 1;
     }
     Some((dot..end, value))
+}
+
+/// Past the inner members and indices of a designator: where `=` should stand.
+fn designator_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += bytes
+            .get(at..)?
+            .iter()
+            .position(|b| !b.is_ascii_whitespace())?;
+        match bytes[at] {
+            b'[' => at = lex::closing(bytes, at)? + 1,
+            b'.' => {
+                let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+                at += 1 + bytes[at + 1..].iter().position(|b| !word(b))?;
+            }
+            _ => return Some(at),
+        }
+    }
 }
 
 /// Functions of the driver that a left-out initialiser named may now be unused; that is meant.
@@ -515,6 +529,9 @@ mod tests {
         let (range, value) = initialiser(text, start, "ops").unwrap();
         assert_eq!(&text[range], b".ops = { .f = g, },");
         assert_eq!(value.trim(), "{ .f = g, }");
+        let inner = b"x = { .ops.a[1] = 2 };";
+        let (range, _) = initialiser(inner, 7, "ops").unwrap();
+        assert_eq!(&inner[range], b".ops.a[1] = 2 ");
     }
 
     fn replaced(

@@ -1,0 +1,199 @@
+//! A gate: symbols that the driver takes from another module by a header of its own directory.
+//!
+//! Such a header is no part of the kernel's API, so no fact tells whether the target's module was built with the same one.
+//! Where the target's source tree is at hand, the two headers are compared; to link is no proof here.
+
+use crate::driver::Driver;
+use crate::gap::Risk;
+use crate::gates::Finding;
+use crate::home::Home;
+use crate::lex::{self, Token};
+use crate::provider;
+use crate::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The source trees of both kernels.
+pub struct Trees<'a> {
+    /// The home kernel's.
+    pub home: &'a Path,
+    /// The target's.
+    pub target: &'a Path,
+}
+
+/// One finding for each header whose declarations differ in what the driver takes by it.
+#[must_use]
+pub fn findings(
+    driver: &Driver,
+    built: &Home,
+    kernels: (&View, &View),
+    trees: &Trees<'_>,
+) -> Vec<Finding> {
+    let (home, target) = kernels;
+    let private = |s: &&String| !home.has(s) && target.facts.export(s).is_some();
+    let symbols: BTreeSet<&String> = built.imports.iter().filter(private).collect();
+    if symbols.is_empty() {
+        return Vec::new();
+    }
+    let dir = provider::driver_dir(driver, trees.home);
+    let headers = driver.sources().unwrap_or_default();
+    let headers = headers
+        .iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "h"));
+    headers
+        .filter_map(|file| {
+            let text = std::fs::read_to_string(driver.dir.join(file)).ok()?;
+            let place = in_tree(trees.home, &dir, file, &text)?;
+            let there = std::fs::read_to_string(trees.target.join(&place)).ok()?;
+            let differs = difference(&text, &there, &symbols)?;
+            Some(Finding {
+                gate: "private-header".to_owned(),
+                subject: file.display().to_string(),
+                risk: Risk::Behaviour,
+                meaning: format!(
+                    "{differs} differs from {place} of {}, with which the target's own module was built",
+                    target.kernel.release
+                ),
+                places: Vec::new(),
+            })
+        })
+        .collect()
+}
+
+/// Where a file of the driver stands in its home tree: at or above the driver's directory, with the same text.
+fn in_tree(tree: &Path, dir: &str, file: &Path, text: &str) -> Option<String> {
+    let mut at = Some(Path::new(dir));
+    while let Some(base) = at {
+        let place = base.join(file);
+        if std::fs::read_to_string(tree.join(&place)).is_ok_and(|found| found == text) {
+            return Some(place.to_string_lossy().into_owned());
+        }
+        at = base.parent();
+    }
+    None
+}
+
+/// What the driver takes by a header and another version of it says otherwise: the prototype of a symbol, or a structure
+/// of a header that declares one.
+fn difference(ours: &str, theirs: &str, symbols: &BTreeSet<&String>) -> Option<String> {
+    let (ours, theirs) = (Declared::read(ours), Declared::read(theirs));
+    let mut taken = symbols
+        .iter()
+        .filter(|s| ours.functions.contains_key(s.as_str()))
+        .peekable();
+    taken.peek()?;
+    let other = |s: &&&&String| {
+        let there = theirs.functions.get(s.as_str());
+        there.is_some_and(|t| Some(t) != ours.functions.get(s.as_str()))
+    };
+    if let Some(symbol) = taken.clone().find(|s| other(&s)) {
+        return Some(format!("{symbol}()"));
+    }
+    let record = ours
+        .records
+        .iter()
+        .find(|(name, body)| theirs.records.get(*name).is_some_and(|b| b != *body));
+    record.map(|(name, _)| format!("struct {name}"))
+}
+
+/// A header's declarations, as tokens with single blanks between them.
+#[derive(Default)]
+struct Declared {
+    functions: BTreeMap<String, String>,
+    records: BTreeMap<String, String>,
+}
+
+impl Declared {
+    fn read(text: &str) -> Self {
+        let blanked = crate::lift::blank_directives(text);
+        let mut out = Self::default();
+        let mut words: Vec<&str> = Vec::new();
+        let mut depth = 0usize;
+        for (token, range) in lex::tokens(blanked.as_bytes()) {
+            let Some(word) = blanked.get(range) else {
+                continue;
+            };
+            words.push(word);
+            match token {
+                Token::Punct(b'{') => depth += 1,
+                Token::Punct(b'}') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            let inline_ends = token == Token::Punct(b'}') && depth == 0 && words.contains(&"(");
+            if depth == 0 && (token == Token::Punct(b';') || inline_ends) {
+                out.take(&words);
+                words.clear();
+            }
+        }
+        out
+    }
+
+    fn take(&mut self, words: &[&str]) {
+        let brace = words.iter().position(|w| *w == "{");
+        let bracket = words.iter().position(|w| *w == "(");
+        let text = words.join(" ");
+        match (words.first(), brace, bracket) {
+            (Some(&("struct" | "union")), Some(2), _) => {
+                drop(self.records.insert(words[1].to_owned(), text))
+            }
+            (_, None, Some(at)) if at > 0 => {
+                drop(
+                    self.functions
+                        .insert(words[at - 1].to_owned(), without_names(words, at)),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A prototype without `extern` and without the names of its parameters, which mean nothing to a caller.
+fn without_names(words: &[&str], open: usize) -> String {
+    let mut out: Vec<&str> = Vec::new();
+    for (i, word) in words.iter().enumerate() {
+        let ends = matches!(words.get(i + 1), Some(&("," | ")")));
+        let typed = i > open + 1
+            && !matches!(
+                words[i - 1],
+                "(" | "," | "struct" | "enum" | "union" | "unsigned"
+            );
+        let is_word = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let keyword = matches!(*word, "int" | "char" | "long" | "short" | "const" | "void");
+        if *word == "extern" || i > open && ends && typed && is_word && !keyword {
+            continue;
+        }
+        out.push(word);
+    }
+    out.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn differs(ours: &str, theirs: &str) -> Option<String> {
+        let symbol = "probe".to_owned();
+        difference(ours, theirs, &BTreeSet::from([&symbol]))
+    }
+
+    #[test]
+    fn names_of_parameters_and_comments_do_not_count() {
+        let ours = "#define A 1\n/* c */ extern int probe(struct device *dev, int irq);\n";
+        assert_eq!(differs(ours, "int probe(struct device *d, int);"), None);
+    }
+
+    #[test]
+    fn a_parameter_more_and_another_structure_do() {
+        let ours = "struct ops { int a; int b; };\nint probe(struct device *dev, bool x);";
+        assert_eq!(
+            differs(ours, "int probe(struct device *dev);").unwrap(),
+            "probe()"
+        );
+        let theirs = "struct ops { int a; };\nint probe(struct device *dev, bool x);";
+        assert_eq!(differs(ours, theirs).unwrap(), "struct ops");
+        assert_eq!(
+            differs("struct ops { int a; int b; };", "struct ops { int a; };"),
+            None
+        );
+    }
+}
