@@ -4,12 +4,17 @@ use anyhow::Context;
 use kspan_facts::btf::Btf;
 use kspan_facts::{Def, Detail, Facts, Ty};
 use kspan_kernel::{Cache, Kernel};
-use std::collections::BTreeMap;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// How many facts one run of the compiler is asked about.
 const BATCH: usize = 400;
+/// How many headers are set apart after one run.
+const MOST_BLAMED: usize = 6;
+/// The name of the text that asks.
+const FILE: &str = "ask.c";
 
 /// Compare random facts with what the kernel's own compiler and BTF say.
 #[derive(Debug, clap::Args)]
@@ -145,7 +150,17 @@ fn questions(def: &Def, random: &mut Random) -> Option<Question> {
     }
 }
 
-/// What the compiler said of a text: the lines with errors, and whether it got that far at all.
+/// What the compiler said of a text.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// Lines of the text itself with errors.
+    lines: BTreeSet<usize>,
+    /// Lines of the text whose `#include` led to errors.
+    includes: BTreeSet<usize>,
+    /// It failed and did not say where.
+    elsewhere: bool,
+}
+
 fn compile(
     cache: &Cache,
     kernel: &Kernel,
@@ -153,10 +168,11 @@ fn compile(
     cc: &str,
     dir: &Path,
     text: &str,
-) -> anyhow::Result<Vec<usize>> {
-    let file = dir.join("ask.c");
+) -> anyhow::Result<Said> {
+    let dir = tempfile::tempdir_in(dir)?;
+    let file = dir.path().join(FILE);
     std::fs::write(&file, text).with_context(|| format!("{}", file.display()))?;
-    let mut command = cache.sandboxed(kernel, cc, dir, &[dir])?;
+    let mut command = cache.sandboxed(kernel, cc, dir.path(), &[dir.path()])?;
     command.args(args).args([
         "-w",
         "-fsyntax-only",
@@ -171,20 +187,30 @@ fn compile(
         .env("LC_ALL", "C")
         .output()
         .with_context(|| format!("running {cc}"))?;
-    let words = String::from_utf8_lossy(&out.stderr);
-    let mut lines: Vec<usize> = words
-        .lines()
-        .filter(|line| line.contains("error:"))
-        .filter_map(|line| {
-            let rest = line.split("ask.c:").nth(1);
-            // An error inside a header counts against whatever includes it.
-            rest.map_or(Some(0), |rest| rest.split(':').next()?.parse().ok())
-        })
-        .collect();
-    if !out.status.success() && lines.is_empty() {
-        lines.push(0);
+    let mut said = heard(&String::from_utf8_lossy(&out.stderr));
+    said.elsewhere = !out.status.success() && said.lines.is_empty() && said.includes.is_empty();
+    Ok(said)
+}
+
+/// Reads gcc's words: an error in a header counts against the line of the text that included it.
+fn heard(words: &str) -> Said {
+    let mut said = Said::default();
+    let mut include = None;
+    let number = |rest: &str| rest.split([':', ',']).next()?.parse::<usize>().ok();
+    for line in words.lines() {
+        let ours = line
+            .split_once(FILE)
+            .and_then(|(_, rest)| number(rest.strip_prefix(':')?));
+        let stack =
+            line.starts_with("In file included from") || line.trim_start().starts_with("from ");
+        match (stack, ours) {
+            (true, Some(at)) => include = Some(at),
+            (false, Some(at)) if line.contains("error:") => drop(said.lines.insert(at)),
+            (false, None) if line.contains("error:") => said.includes.extend(include),
+            _ => {}
+        }
     }
-    Ok(lines)
+    said
 }
 
 /// Writes a text that asks all questions; returns for each the range of its lines.
@@ -209,33 +235,68 @@ fn compose(list: &[&Question]) -> (String, Vec<(usize, usize)>) {
     (text, ranges)
 }
 
-/// Asks questions together; where a header gets in the way, in halves, down to one.
-fn ask(
-    asker: &dyn Fn(&str) -> anyhow::Result<Vec<usize>>,
-    list: &[&Question],
-    out: &mut BTreeMap<&'static str, Count>,
-    wrong: &mut Vec<String>,
-) -> anyhow::Result<()> {
+/// What came of some questions.
+#[derive(Debug, Default)]
+struct Answers {
+    counts: BTreeMap<&'static str, Count>,
+    wrong: Vec<String>,
+}
+
+impl Answers {
+    fn join(mut self, other: Self) -> Self {
+        for (kind, count) in other.counts {
+            let sum = self.counts.entry(kind).or_default();
+            sum.asked += count.asked;
+            sum.agree += count.agree;
+            sum.unasked += count.unasked;
+        }
+        self.wrong.extend(other.wrong);
+        self
+    }
+}
+
+/// A compiler that can be asked.
+type Asker<'a> = &'a (dyn Fn(&str) -> anyhow::Result<Said> + Sync);
+
+/// Asks questions together; those of a header that gets in the way are asked by themselves.
+fn ask(asker: Asker<'_>, list: &[&Question]) -> anyhow::Result<Answers> {
+    let mut out = Answers::default();
     if list.is_empty() {
-        return Ok(());
+        return Ok(out);
     }
     let (text, ranges) = compose(list);
-    let errors = asker(&text)?;
-    let first = ranges.first().map_or(0, |range| range.0);
-    if errors.iter().any(|line| *line < first) {
-        if let [only] = list {
-            out.entry(only.kind).or_default().unasked += 1;
-            return Ok(());
+    let said = asker(&text)?;
+    let lines: Vec<&str> = text.lines().collect();
+    let header = |at: &usize| {
+        lines
+            .get(at - 1)?
+            .strip_prefix("#include <")?
+            .strip_suffix('>')
+    };
+    // The first broken headers make those after them look broken too.
+    let first = said.includes.iter().filter_map(header).take(MOST_BLAMED);
+    let bad: BTreeSet<&str> = first.collect();
+    if !bad.is_empty() || said.elsewhere {
+        let (mut alone, rest): (Vec<&Question>, Vec<&Question>) =
+            list.iter().partition(|q| bad.contains(q.header.as_str()));
+        if alone.is_empty() || rest.is_empty() && bad.len() == 1 {
+            // What the blamed header cannot do alone, or nobody is blamed for, cannot be asked.
+            for one in list {
+                out.counts.entry(one.kind).or_default().unasked += 1;
+            }
+            return Ok(out);
         }
-        let (left, right) = list.split_at(list.len() / 2);
-        ask(asker, left, out, wrong)?;
-        return ask(asker, right, out, wrong);
+        alone.sort_by(|a, b| a.header.cmp(&b.header));
+        for group in alone.chunk_by(|a, b| a.header == b.header) {
+            out = out.join(ask(asker, group)?);
+        }
+        return Ok(out.join(ask(asker, &rest)?));
     }
     for (one, range) in list.iter().zip(&ranges) {
-        let count = out.entry(one.kind).or_default();
+        let count = out.counts.entry(one.kind).or_default();
         count.asked += 1;
-        if errors.iter().any(|line| (range.0..=range.1).contains(line)) {
-            wrong.push(format!(
+        if said.lines.range(range.0..=range.1).next().is_some() {
+            out.wrong.push(format!(
                 "{} {} <{}>: {}",
                 one.kind,
                 one.name,
@@ -246,7 +307,7 @@ fn ask(
             count.agree += 1;
         }
     }
-    Ok(())
+    Ok(out)
 }
 
 /// The headers' word on a sample of functions and records against BTF's.
@@ -352,10 +413,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     list.sort_by(|a, b| a.header.cmp(&b.header));
     let dir = tempfile::tempdir()?;
     let asker = |text: &str| compile(&cache, &kernel, &flags.args, &flags.cc, dir.path(), text);
-    let (mut counts, mut wrong) = (BTreeMap::new(), Vec::new());
-    for batch in list.iter().collect::<Vec<_>>().chunks(BATCH) {
-        ask(&asker, batch, &mut counts, &mut wrong)?;
-    }
+    let all: Vec<&Question> = list.iter().collect();
+    let answers: Vec<Answers> = all
+        .par_chunks(BATCH)
+        .map(|batch| ask(&asker, batch))
+        .collect::<anyhow::Result<_>>()?;
+    let answers = answers.into_iter().fold(Answers::default(), Answers::join);
+    let (mut counts, mut wrong) = (answers.counts, answers.wrong);
     if let Ok(btf) = Btf::open(&kernel.build_dir.join("vmlinux")) {
         counts.extend(against_btf(&btf, &defs, &mut wrong));
     }
@@ -389,4 +453,19 @@ fn print(
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_in_a_header_counts_against_its_include() {
+        let words = "In file included from ./include/a.h:3,\n                 from /t/ask.c:7:\n./include/b.h:1:2: error: x\n/t/ask.c:20:1: error: y\n";
+        let said = heard(words);
+        assert_eq!(
+            (said.includes, said.lines),
+            (BTreeSet::from([7]), BTreeSet::from([20]))
+        );
+    }
 }

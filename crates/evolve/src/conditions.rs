@@ -53,6 +53,10 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
         } => {
             !view.has_field(record, first_step(home)) && view.has_field(record, first_step(target))
         }
+        // Without a structure it is a function's argument, `function#0`.
+        Kind::Callback { record, field, .. } if record.is_empty() => field
+            .split_once('#')
+            .is_some_and(|(function, _)| view.has(function)),
         Kind::Callback { record, field, .. } => view.has_field(record, field),
         Kind::Access { record, field, .. } | Kind::DropField { record, field } => {
             view.has(record) && !view.has_field(record, field)

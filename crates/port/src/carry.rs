@@ -244,7 +244,7 @@ impl Builder<'_> {
             || format!("{name} is a function of the home kernel that the target does not have");
         let index = self.sources.lift.ok_or_else(lacking)?;
         let found = index.function(name, self.sources).ok_or_else(lacking)?;
-        self.dependencies(&found.text, name)?;
+        self.dependencies(&found.text, name, &def.header)?;
         self.include_origin(&def.header);
         self.closure.includes.extend(found.includes.iter().cloned());
         let (risk, meaning) = touched(self.sources, &found.text, &found.text);
@@ -400,7 +400,7 @@ impl Builder<'_> {
         }
         self.include_origin(&def.header);
         self.texts.push(def.text.clone());
-        let needed = self.dependencies(&def.text, &def.name);
+        let needed = self.dependencies(&def.text, &def.name, &def.header);
         self.texts.pop();
         needed?;
         let (risk, meaning) = match def.detail {
@@ -466,11 +466,16 @@ impl Builder<'_> {
     }
 
     /// Provides what a carried text needs.
-    fn dependencies(&mut self, text: &str, own: &str) -> Result<(), String> {
+    fn dependencies(&mut self, text: &str, own: &str, header: &str) -> Result<(), String> {
         let mut words = lex::words(text);
         words.extend(crate::paste::names(self.sources.home, text));
         for word in words {
-            if word == own || is_keyword(&word) || !self.sources.home.has(&word) {
+            let home = self.sources.home;
+            if word == own
+                || is_keyword(&word)
+                || !home.has(&word)
+                || home.is_stranger(&word, header)
+            {
                 continue;
             }
             if self.sources.target.has(&word) {

@@ -409,12 +409,14 @@ impl<'a> Loop<'a> {
         };
         let cut =
             word(offset.wrapping_sub(1)) && word(offset) || word(end.wrapping_sub(1)) && word(end);
+        // gcc marks the operator alone where it takes an address.
+        let end = match original.get(offset..end)?.trim() {
+            "&" => lex::expression_end(original.as_bytes(), offset)?,
+            _ => end,
+        };
         let whole = !cut && lex::is_expression(original.get(offset..end)?);
-        (whole && self.api_was_not_const(diagnostic)).then_some(Need::Qualifier {
-            file,
-            offset,
-            end,
-        })
+        (whole && (understand::gains_const(diagnostic) || self.api_was_not_const(diagnostic)))
+            .then_some(Need::Qualifier { file, offset, end })
     }
 
     /// The home kernel's parameter or member is const where the target's is not. Data that the target's kernel made const

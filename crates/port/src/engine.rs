@@ -232,6 +232,7 @@ impl Engine {
             &driver.manifest.config,
             &self.library,
         );
+        found.extend(private_abi::undeclared(built, home, target));
         let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
         if let (Some(at_home), Some(there)) = (tree(home), tree(target)) {
             let trees = private_abi::Trees {

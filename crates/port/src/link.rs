@@ -68,7 +68,10 @@ pub fn modpost(log: &str) -> Vec<Need> {
 /// `"sym" [x.ko] undefined!`, `uses GPL-only symbol 'sym'`, `uses symbol sym from namespace NS`.
 fn quoted_symbol(line: &str) -> Option<&str> {
     if let Some((_, rest)) = line.split_once("uses symbol ") {
-        return rest.split_whitespace().next();
+        return rest
+            .split_whitespace()
+            .next()
+            .map(|s| s.trim_matches(['"', '\'']));
     }
     let quote = line.find(['"', '\''])?;
     let end = line[quote + 1..].find(['"', '\''])? + quote + 1;

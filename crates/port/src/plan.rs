@@ -54,6 +54,8 @@ pub struct Plan {
     pub headers: BTreeMap<String, HeaderPlan>,
     /// Edits of the driver's text.
     pub edits: Edits,
+    /// Namespaces of symbols to import.
+    pub namespaces: BTreeSet<String>,
     /// Remedies that are edits, adapters or whole headers; carried ones follow from the wants.
     pub remedies: BTreeSet<RemedyKey>,
 }
@@ -149,7 +151,7 @@ impl Plan {
             let path = Path::new(OVERLAY).join("include").join(header);
             out.files.insert(path, text);
         }
-        let note = modinfo(ctx, &remedies);
+        let note = information(ctx, &remedies, &self.namespaces);
         for (tu, closure) in ctx.built.tus.iter().zip(&out.closures) {
             let note = note.as_deref().filter(|_| names_licence(tu));
             if !closure.is_empty() || note.is_some() {
@@ -237,9 +239,7 @@ fn place_block(
     headers.extend(closure.includes.iter().cloned());
     let mut text = block(ctx, &headers, &closure.units);
     if let Some(note) = note {
-        text.push_str(&format!(
-            "\n#include <linux/module.h>\nMODULE_INFO(kspan, \"{note}\");\n"
-        ));
+        text.push_str(&format!("\n#include <linux/module.h>\n{note}"));
     }
     files.insert(file, text.into_bytes());
     Ok(())
@@ -314,6 +314,23 @@ fn modinfo(ctx: &Context<'_>, remedies: &BTreeSet<RemedyKey>) -> Option<String> 
     Some(text.chars().filter(plain).take(MOST).collect())
 }
 
+/// What a module's own information says besides the driver's lines: that it may act otherwise, and namespaces.
+fn information(
+    ctx: &Context<'_>,
+    remedies: &BTreeSet<RemedyKey>,
+    namespaces: &BTreeSet<String>,
+) -> Option<String> {
+    let body = kspan_evolve::KernelView::macro_body(ctx.target, "MODULE_IMPORT_NS");
+    let as_words = body.is_some_and(|b| b.contains("stringify") || b.contains('#'));
+    let quote = if as_words { "" } else { "\"" };
+    let imports = namespaces
+        .iter()
+        .map(|n| format!("MODULE_IMPORT_NS({quote}{n}{quote});\n"));
+    let note = modinfo(ctx, remedies).map(|note| format!("MODULE_INFO(kspan, \"{note}\");\n"));
+    let text: String = note.into_iter().chain(imports).collect();
+    (!text.is_empty()).then_some(text)
+}
+
 /// The text of an overlay block: includes, then each definition under a guard of its own.
 fn block(ctx: &Context<'_>, headers: &[String], units: &[Unit]) -> String {
     let mut out = format!(
@@ -365,13 +382,18 @@ fn overlay_header(
             if closure.is_empty() {
                 return Ok(bytes);
             }
+            // Of the other headers that the overlay gives, it includes itself what it needs, as at home.
             let headers: Vec<String> = closure
                 .includes
                 .iter()
-                .filter(|h| *h != header)
+                .filter(|h| *h != header && !sources.whole.contains(*h))
                 .cloned()
                 .collect();
-            let mut text = block(ctx, &headers, &closure.units).into_bytes();
+            // The header's own guard stands below what is put before it, and headers may include each other.
+            let guard = guard(&format!("before_{header}"));
+            let before = block(ctx, &headers, &closure.units);
+            let mut text =
+                format!("#ifndef {guard}\n#define {guard}\n{before}#endif\n").into_bytes();
             text.extend_from_slice(b"#line 1\n");
             text.extend_from_slice(&bytes);
             Ok(text)

@@ -60,6 +60,34 @@ pub fn findings(
         .collect()
 }
 
+/// Symbols that a header of the home kernel declares and none of the target's does, though a module there exports them: the
+/// driver calls by the home kernel's declaration what was built by another.
+#[must_use]
+pub fn undeclared(built: &Home, home: &View, target: &View) -> Vec<Finding> {
+    let mut by_module: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for symbol in built
+        .imports
+        .iter()
+        .filter(|s| home.has(s) && !target.has(s))
+    {
+        if let Some(export) = target.facts.export(symbol) {
+            by_module.entry(export.module).or_default().push(symbol);
+        }
+    }
+    let finding = |(module, symbols): (String, Vec<&str>)| Finding {
+        gate: "undeclared".to_owned(),
+        subject: module.clone(),
+        risk: Risk::Behaviour,
+        meaning: format!(
+            "no header of {} declares {}, which its {module} exports: arguments and structures may be others there",
+            target.kernel.release,
+            symbols.join(", ")
+        ),
+        places: Vec::new(),
+    };
+    by_module.into_iter().map(finding).collect()
+}
+
 /// Where a file of the driver stands in its home tree: at or above the driver's directory, with the same text.
 fn in_tree(tree: &Path, dir: &str, file: &Path, text: &str) -> Option<String> {
     let mut at = Some(Path::new(dir));

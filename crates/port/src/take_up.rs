@@ -27,7 +27,7 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         Need::Field { record, field } => member::take_up(plan, ctx, file, record, field),
         Need::Callback { .. } => take_callback(plan, ctx, tu, need),
         Need::Qualifier { file, offset, end } => cast_const_away(plan, file, *offset, *end),
-        Need::Export { symbol } => Ok(plan.tus[tu].overrides.insert(symbol.clone())),
+        Need::Export { symbol } => Ok(take_export(plan, ctx, tu, symbol)),
         Need::Diagnostic { message } => Err(message.clone()),
     }
 }
@@ -76,13 +76,36 @@ fn cast_const_away(
     Ok(changed)
 }
 
+/// A symbol that the target exports from a namespace is imported from it, where the licence is named; another is wanted in
+/// the home kernel's form.
+fn take_export(plan: &mut Plan, ctx: &Context<'_>, tu: usize, symbol: &str) -> bool {
+    let namespace = ctx.target.facts.export(symbol).and_then(|e| e.namespace);
+    let Some(namespace) = namespace.filter(|n| !n.is_empty()) else {
+        return plan.tus[tu].overrides.insert(symbol.to_owned());
+    };
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Alias,
+        subject: format!("MODULE_IMPORT_NS({namespace})"),
+        origin: "the target's Module.symvers".to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    });
+    plan.namespaces.insert(namespace)
+}
+
 /// The home form of a changed function; where only the result went away, a result.
 fn take_signature(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> bool {
     let returns = |view: &crate::view::View| match view.callable(name)?.detail {
         Detail::Function { sig, .. } => Some((sig.ret.canonical, sig.params.len())),
         _ => None,
     };
+    let said = ctx
+        .library
+        .for_name(name)
+        .into_iter()
+        .any(|e| matches!(e.kind, Kind::Override { .. }) && e.applies_to(ctx.target));
     match (returns(ctx.home), returns(ctx.target)) {
+        _ if said => wants.overrides.insert(name.to_owned()),
         (Some((home, n)), Some((target, m))) if n == m && target == "void" && home != "void" => {
             wants.results.insert(name.to_owned())
         }
@@ -216,6 +239,7 @@ fn header_wants(ctx: &Context<'_>, names: &[String], header: &str) -> Wants {
             if !ctx.target.has(&word)
                 && ctx.home.facts.defs(&word).iter().any(elsewhere)
                 && !names.contains(&word)
+                && !ctx.home.is_stranger(&word, header)
             {
                 wants.names.insert(word);
             }

@@ -128,20 +128,34 @@ pub fn only_const_differs(diag: &Diagnostic) -> bool {
     if diag.option.as_deref() == Some("-Wdiscarded-qualifiers") {
         return diag.message.contains("'const'");
     }
-    let quoted = diag.quoted();
-    let types: Vec<String> = match diag.message.contains("passing argument") {
-        true => diag
-            .notes
-            .iter()
-            .find(|n| n.message.starts_with("expected '"))
-            .map(|n| n.quoted().into_iter().map(cfn::bare).collect())
-            .unwrap_or_default(),
-        false => quoted.iter().map(|q| cfn::bare(q)).collect(),
-    };
+    let types: Vec<String> = compared(diag).into_iter().map(cfn::bare).collect();
     diag.message.contains("incompatible pointer type")
         && types.len() == 2
         && types[0] == types[1]
         && !types[0].contains('(')
+}
+
+/// What is wanted promises more `const` than what is given: C asks for a cast (`T **` for `const T *const *`), and none
+/// could be safer.
+#[must_use]
+pub fn gains_const(diag: &Diagnostic) -> bool {
+    let count = |t: &str| t.matches("const").count();
+    match compared(diag).as_slice() {
+        [wanted, given] => only_const_differs(diag) && count(wanted) > count(given),
+        _ => false,
+    }
+}
+
+/// The type that is wanted and the type that is given.
+fn compared(diag: &Diagnostic) -> Vec<&str> {
+    if !diag.message.contains("passing argument") {
+        return diag.quoted();
+    }
+    let note = diag
+        .notes
+        .iter()
+        .find(|n| n.message.starts_with("expected '"));
+    note.map(Diagnostic::quoted).unwrap_or_default()
 }
 
 /// A function of the driver where another type is wanted, or a changed parameter of a kernel function.

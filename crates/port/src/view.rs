@@ -151,6 +151,22 @@ impl View {
         seen
     }
 
+    /// A plain word of a header (a member, a parameter) that is by chance also a macro of a header which that one does not
+    /// include.
+    #[must_use]
+    pub fn is_stranger(&self, word: &str, header: &str) -> bool {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if word.starts_with('_') || !word.chars().all(plain) {
+            return false;
+        }
+        let defs = self.facts.defs(word);
+        let object = |d: &Def| matches!(d.detail, Detail::Macro { params: None, .. });
+        defs.iter().all(object) && {
+            let reach = self.reach(header);
+            !defs.iter().any(|d| reach.contains(&d.header))
+        }
+    }
+
     /// The definition of a record.
     #[must_use]
     pub fn record(&self, tag: &str) -> Option<Vec<kspan_facts::Field>> {
