@@ -166,10 +166,12 @@ fn source(
         all.iter()
             .flat_map(|e| e.includes.iter().map(String::as_str)),
     );
-    let mut text: String = includes
+    let mut text = String::from("#include <linux/module.h>\n");
+    let includes: String = includes
         .iter()
         .map(|h| format!("#include <{h}>\n"))
         .collect();
+    text.push_str(&includes);
     for e in all {
         text.push_str(&format!(
             "#line 1 \"{}\"\n{}\n",
