@@ -21,6 +21,8 @@ pub struct Adapter {
     pub evolution: Option<String>,
     /// Headers that the text needs.
     pub includes: Vec<String>,
+    /// Names that other evolutions provide and the text uses.
+    pub needs: Vec<String>,
 }
 
 /// What an adapter is for.
@@ -114,6 +116,7 @@ fn adapter(
         meaning,
         evolution: evolution.map(|e| e.id.clone()),
         includes: evolution.map(|e| e.includes.clone()).unwrap_or_default(),
+        needs: evolution.map(|e| e.needs.clone()).unwrap_or_default(),
     }
 }
 

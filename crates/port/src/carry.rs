@@ -156,7 +156,10 @@ impl Builder<'_> {
 
     fn provide_new(&mut self, name: &str) -> Result<(), String> {
         let defs = self.sources.home.facts.defs(name);
-        if let Some(def) = defs.iter().find(|d| self.sources.whole.contains(&d.header)) {
+        let in_overlay = defs.iter().find(|d| self.sources.whole.contains(&d.header));
+        // A header of the target that stands for one of home may lack some of its names.
+        let stands = in_overlay.is_some_and(|d| self.standing_header(&d.header).is_some());
+        if let Some(def) = in_overlay.filter(|_| !stands || self.evolution(name).is_none()) {
             self.closure.includes.insert(def.header.clone());
             return Ok(());
         }

@@ -409,10 +409,15 @@ impl<'a> Loop<'a> {
         };
         let cut =
             word(offset.wrapping_sub(1)) && word(offset) || word(end.wrapping_sub(1)) && word(end);
-        // gcc marks the operator alone where it takes an address.
-        let end = match original.get(offset..end)?.trim() {
-            "&" => lex::expression_end(original.as_bytes(), offset)?,
-            _ => end,
+        // gcc may mark an operator alone: the one that takes an address, or that of the assignment.
+        let (offset, end) = match original.get(offset..end)?.trim() {
+            "&" => (offset, lex::expression_end(original.as_bytes(), offset)?),
+            "=" => {
+                let blanks = original[end..].len() - original[end..].trim_start().len();
+                let value = end + blanks;
+                (value, lex::expression_end(original.as_bytes(), value)?)
+            }
+            _ => (offset, end),
         };
         let whole = !cut && lex::is_expression(original.get(offset..end)?);
         (whole && (understand::gains_const(diagnostic) || self.api_was_not_const(diagnostic)))

@@ -386,7 +386,7 @@ impl Used {
         let value_at = all[at + if operator.is_some() { 2 } else { 1 }].1.end;
         let end = lex::expression_end(bytes, value_at).filter(|e| opens && bytes[*e] == b';')?;
         let value = text(value_at..end).trim().to_owned();
-        (!value.contains('#')).then(|| Self {
+        (!value.contains('#')).then_some(Self {
             range: whole.start..end,
             object,
             assigned: Some((operator, value)),

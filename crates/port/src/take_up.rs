@@ -160,6 +160,8 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     }
     let names = ctx.home.names_in(header);
     let present: Vec<&String> = names.iter().filter(|n| ctx.target.has(n)).collect();
+    let said = |n: &&String| !ctx.target.has(n) && ctx.library.best(n, ctx.target).is_some();
+    let served = present.len() + names.iter().filter(said).count();
     let private = ctx
         .driver
         .manifest
@@ -167,7 +169,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
         .iter()
         .any(|h| h == header);
     #[allow(clippy::cast_precision_loss)]
-    let share = present.len() as f64 / names.len().max(1) as f64;
+    let share = served as f64 / names.len().max(1) as f64;
     let how = if private || share <= WHOLE_BELOW {
         HeaderPlan::Whole(header_wants(ctx, &names, header))
     } else {
@@ -309,6 +311,8 @@ fn take_callback(
     }
     let wants = &mut plan.tus[index];
     wants.includes.extend(made.includes.iter().cloned());
+    let lacking = made.needs.iter().filter(|n| !ctx.target.has(n));
+    wants.names.extend(lacking.cloned());
     for word in lex::words(&made.text)
         .into_iter()
         .filter(|w| !ctx.target.has(w) && ctx.home.has(w))
