@@ -7,6 +7,7 @@ use crate::gap::{Gap, Remedy, Risk};
 use crate::gates::{self, Finding};
 use crate::home::{self, Home};
 use crate::plan::Context;
+use crate::provider::Provider;
 use crate::view::View;
 use crate::{Error, Result, lift, private_abi, provider, store};
 use kspan_evolve::Library;
@@ -94,6 +95,17 @@ impl Port {
     #[must_use]
     pub fn builds(&self) -> bool {
         matches!(self.verdict, Verdict::Native | Verdict::Ported)
+    }
+
+    /// Why it does not build, in a line.
+    fn outcome(&self) -> String {
+        match (self.broken.lines().next(), self.open.first()) {
+            (Some(line), _) => format!("that does not build at home: {line}"),
+            (None, Some(gap)) => {
+                format!("{} gaps are left, the first: {}", self.open.len(), gap.why)
+            }
+            (None, None) => "that does not build, and nothing says why".to_owned(),
+        }
     }
 
     /// What the home build says that a reader of the port should know.
@@ -325,7 +337,7 @@ impl Engine {
     fn with_providers(
         &self,
         driver: &Driver,
-        (home, target): (&Arc<View>, &View),
+        (home, target): (&View, &View),
         options: &KbuildOptions,
         base: &Path,
         port: &mut Port,
@@ -334,47 +346,61 @@ impl Engine {
             return Ok(());
         };
         let dir = provider::driver_dir(driver, &tree);
+        let mut narrow = port.open.clone();
+        let mut open = narrow.clone();
         let mut taken = BTreeSet::new();
-        let mut open = port.open.clone();
         loop {
             let wanted = provider::wanted(&open, &dir, &taken, (home, target));
-            provider::explain(&mut port.open, &wanted);
+            provider::explain(&mut narrow, &wanted);
             if wanted.providers.is_empty() {
+                if taken.is_empty() {
+                    port.open = narrow;
+                }
                 return Ok(());
             }
             taken.extend(wanted.providers);
-            let set = match provider::compose(&self.cache, driver, home, &tree, &taken) {
-                Ok(set) => set,
-                Err(why) => {
-                    provider::unusable(&mut port.open, &taken, &why.to_string());
-                    return Ok(());
+            let set = provider::compose(&self.cache, driver, home, &tree, &taken);
+            let (left, words) = match set {
+                Err(why) => (Vec::new(), why.to_string()),
+                Ok(set) => {
+                    let wide = self.port_set(&set, &taken, (home, target), options, base)?;
+                    if wide.builds() {
+                        *port = wide;
+                        return Ok(());
+                    }
+                    let words = wide.outcome();
+                    (wide.open, words)
                 }
             };
-            let built = home::build(&self.cache, &set, &home.kernel, options)?;
-            if !built.ok {
-                provider::unusable(&mut port.open, &taken, &built.log);
-                return Ok(());
-            }
-            let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
-            let mut wide = self.blank(driver, home, target);
-            wide.notes_of(&built);
-            wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();
-            self.derive(
-                &set,
-                &built,
-                (home, target),
-                options,
-                beside.path(),
-                &mut wide,
-            )?;
-            if wide.builds() {
-                store::replace_dir(&beside.path().join("tree"), &base.join("tree"))?;
-                *port = wide;
-                return Ok(());
-            }
-            open = wide.open;
-            provider::unclosed(&mut port.open, &taken, &open);
+            port.open = provider::told(&narrow, &taken, home, &words);
+            open = left;
         }
+    }
+
+    /// One cell of a driver with its providers; only a set that builds takes the port's place.
+    fn port_set(
+        &self,
+        set: &Driver,
+        taken: &BTreeSet<Provider>,
+        (home, target): (&View, &View),
+        options: &KbuildOptions,
+        base: &Path,
+    ) -> Result<Port> {
+        let built = home::build(&self.cache, set, &home.kernel, options)?;
+        let mut wide = self.blank(set, home, target);
+        wide.notes_of(&built);
+        if !built.ok {
+            wide.broken = built.log;
+            return Ok(wide);
+        }
+        let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
+        let place = beside.path();
+        wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();
+        self.derive(set, &built, (home, target), options, place, &mut wide)?;
+        if wide.builds() {
+            store::replace_dir(&place.join("tree"), &base.join("tree"))?;
+        }
+        Ok(wide)
     }
 
     fn derive(

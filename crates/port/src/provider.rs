@@ -246,43 +246,67 @@ pub fn explain(open: &mut [Gap], wanted: &Wanted) {
     }
 }
 
-/// Says of open gaps that the modules behind them cannot be had.
-pub fn unusable(open: &mut [Gap], taken: &BTreeSet<Provider>, why: &str) {
-    let first = why.lines().next().unwrap_or_default();
-    note(
-        open,
-        &format!("{} cannot come along: {first}", names(taken)),
-    );
+/// The gaps of a port, those that providers would close with a word on what came of the attempt.
+#[must_use]
+pub fn told(open: &[Gap], taken: &BTreeSet<Provider>, home: &View, outcome: &str) -> Vec<Gap> {
+    let names: Vec<&str> = taken.iter().map(Provider::name).collect();
+    let names = names.join(", ");
+    let behind = |gap: &Gap| {
+        let export = symbol(&gap.need).and_then(|s| home.facts.export(s));
+        export.is_some_and(|e| taken.iter().any(|p| p.path == e.module))
+    };
+    let tell = |gap: &Gap| match behind(gap) {
+        true => Gap {
+            why: format!("{}; with {names}: {outcome}", gap.why),
+            ..gap.clone()
+        },
+        false => gap.clone(),
+    };
+    open.iter().map(tell).collect()
 }
 
-/// Says of open gaps what is left open when their modules come along.
-pub fn unclosed(open: &mut [Gap], taken: &BTreeSet<Provider>, left: &[Gap]) {
-    let first = left
-        .first()
-        .map_or("nothing that can be named", |g| g.why.as_str());
-    note(
-        open,
-        &format!(
-            "ported together with {}, {} gaps are left, the first: {first}",
-            names(taken),
-            left.len()
-        ),
-    );
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn names(providers: &BTreeSet<Provider>) -> String {
-    let names: Vec<&str> = providers.iter().map(Provider::name).collect();
-    names.join(", ")
-}
+    fn provider(path: &str) -> Provider {
+        Provider {
+            path: path.to_owned(),
+            on_target: false,
+        }
+    }
 
-/// Adds to the reason of the gaps that a provider would close; only the last attempt is told.
-fn note(open: &mut [Gap], text: &str) {
-    const SIGN: &str = " (";
-    for gap in open
-        .iter_mut()
-        .filter(|g| matches!(g.need, Need::Export { .. }))
-    {
-        let plain = gap.why.split(SIGN).next().unwrap_or_default();
-        gap.why = format!("{plain}{SIGN}{text})");
+    #[test]
+    fn the_kbuild_file_descends_into_the_providers() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("Makefile"), "obj-m := a.o").unwrap();
+        descend(dir.path(), &BTreeSet::from([provider("drivers/x/a-core")])).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("Makefile")).unwrap();
+        assert!(text.starts_with("obj-m := a.o\n"), "{text}");
+        assert!(text.ends_with("obj-m += providers/a_core/\n"), "{text}");
+    }
+
+    #[test]
+    fn a_drivers_directory_is_that_of_its_file_or_itself() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tree.path().join("drivers/x/y")).unwrap();
+        std::fs::write(
+            tree.path().join("kspan.toml"),
+            "name = \"a\"\nhome = \"7.3\"\nmodules = [\"a\"]\n",
+        )
+        .unwrap();
+        let mut driver = Driver::load(tree.path()).unwrap();
+        assert_eq!(driver_dir(&driver, tree.path()), "");
+        for (path, dir) in [
+            ("drivers/x/y", "drivers/x/y"),
+            ("drivers/x/y/m", "drivers/x/y"),
+            ("drivers/x/a.c", "drivers/x"),
+        ] {
+            driver.manifest.origin = Some(crate::driver::Origin {
+                kernel: "7.3".to_owned(),
+                path: path.to_owned(),
+            });
+            assert_eq!(driver_dir(&driver, tree.path()), dir);
+        }
     }
 }
