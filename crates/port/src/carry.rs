@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 /// More definitions than this for one place are no longer a port but another subsystem.
 const MOST_UNITS: usize = 160;
 
+/// Constants of one enumeration stand no farther apart than a comment is long.
+const MOST_LINES_BETWEEN: u32 = 12;
+
 /// What a place wants; the input of [`Closure::compute`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -363,7 +366,37 @@ impl Builder<'_> {
                 }
             }
         }
-        vec![def.name.clone()]
+        self.run_of_constants(def)
+    }
+
+    /// The constants around one of an enumeration without a tag: neighbours in the header whose values rise with their lines.
+    fn run_of_constants(&self, def: &Def) -> Vec<String> {
+        let home = &self.sources.home.facts;
+        let names = home.names_in_header(&def.header);
+        let place = |d: Def| match d.detail {
+            Detail::EnumConst { value, ref parent } if parent.is_empty() && d.path == def.path => {
+                Some((d.lines.0, value, d.name))
+            }
+            _ => None,
+        };
+        let mut all: Vec<(u32, i64, String)> = names
+            .iter()
+            .flat_map(|n| home.defs(n))
+            .filter_map(place)
+            .collect();
+        all.sort();
+        all.dedup();
+        let runs = all.chunk_by(|a, b| a.1 < b.1 && b.0 - a.0 <= MOST_LINES_BETWEEN);
+        let mine = |run: &&[(u32, i64, String)]| run.iter().any(|(_, _, n)| *n == def.name);
+        let mut found: Vec<String> = runs
+            .into_iter()
+            .find(mine)
+            .map(|run| run.iter().map(|(_, _, n)| n.clone()).collect())
+            .unwrap_or_default();
+        if found.is_empty() {
+            found.push(def.name.clone());
+        }
+        found
     }
 
     fn constant_with_value(&self, siblings: &[String], value: i64) -> Option<String> {
@@ -406,7 +439,12 @@ impl Builder<'_> {
         let needed = self.dependencies(&def.text, &def.name, &def.header);
         self.texts.pop();
         needed?;
-        let (risk, meaning) = match def.detail {
+        let (risk, meaning) = match &def.detail {
+            Detail::Macro { params: None, body } if self.value_taken(def, body).is_some() => {
+                let other = self.value_taken(def, body).unwrap_or_default();
+                let meaning = format!("{} has the value that {other} has on the target", def.name);
+                (Risk::Behaviour, meaning)
+            }
             Detail::Function { .. } | Detail::Macro { .. } => {
                 touched(self.sources, &def.text, &signature_text(def))
             }
@@ -423,6 +461,27 @@ impl Builder<'_> {
             replaces: renamed.is_some(),
         });
         Ok(())
+    }
+
+    /// A macro of the same family that has this value on the target, and another at home: the bit was given away.
+    fn value_taken(&self, def: &Def, body: &str) -> Option<String> {
+        let family = |name: &str| {
+            name.splitn(3, '_')
+                .take(2)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let mine = family(&def.name);
+        if mine.len() < 2 || body.is_empty() {
+            return None;
+        }
+        let body_of = |view: &View, name: &str| KernelView::macro_body(view, name);
+        let (home, target) = (self.sources.home, self.sources.target);
+        target.names_in(&def.header).into_iter().find(|name| {
+            family(name) == mine
+                && body_of(target, name).as_deref() == Some(body)
+                && body_of(home, name).is_some_and(|b| b != body)
+        })
     }
 
     /// An enumeration of which the target has some constants already, under another tag or as macros: the others.
