@@ -583,8 +583,10 @@ impl Builder<'_> {
     /// The target's version of the header that a carried definition comes from.
     fn include_origin(&mut self, header: &str) {
         let target = self.sources.target;
-        if target.can_include(header) || self.sources.whole.contains(header) {
+        if self.sources.whole.contains(header) {
             self.closure.includes.insert(header.to_owned());
+        } else if target.can_include(header) {
+            self.closure.includes.insert(target.public_header(header));
         }
     }
 

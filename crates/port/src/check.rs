@@ -215,8 +215,7 @@ fn of_name(
     }
     let there = target.facts.defs(&name);
     let kind = name_kind(used.kind);
-    let at_home = home.facts.defs(&name);
-    if !there.iter().any(|d| at_home.iter().any(|h| serves(d, h))) {
+    if !is_served(&name, used.kind == UseKind::Type, home, target) {
         return Some((Need::Name { name, kind }, true));
     }
     if used.args.is_some() && !same_shape(&name, used.args, home, target) {
@@ -227,17 +226,29 @@ fn of_name(
     far.then_some((Need::Moved { name }, false))
 }
 
+/// The target has something of the name that can stand for what the home kernel has: for its type, where a type is meant.
+#[must_use]
+pub fn is_served(name: &str, as_type: bool, home: &View, target: &View) -> bool {
+    let mut at_home = home.facts.defs(name);
+    if as_type {
+        at_home.retain(is_type);
+    }
+    let there = target.facts.defs(name);
+    there.iter().any(|d| at_home.iter().any(|h| serves(d, h)))
+}
+
 /// A definition of the target that can stand for one of the home kernel: functions, variables and macros stand for each
 /// other, a tag for no function.
 fn serves(there: &Def, at_home: &Def) -> bool {
-    let is_type = |d: &Def| {
-        matches!(
-            d.detail,
-            Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. }
-        )
-    };
     let is_macro = |d: &Def| matches!(d.detail, Detail::Macro { .. });
     is_macro(there) || is_macro(at_home) || is_type(there) == is_type(at_home)
+}
+
+fn is_type(def: &Def) -> bool {
+    matches!(
+        def.detail,
+        Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. }
+    )
 }
 
 fn name_kind(kind: UseKind) -> NameKind {
@@ -279,12 +290,48 @@ fn same_shape(name: &str, args: Option<u32>, home: &View, target: &View) -> bool
 #[must_use]
 pub fn of_binding(binding: &Binding, target: &View, library: &Library) -> Option<Need> {
     let wanted = callback_type(binding, target, library)?;
-    let differs = !same_callback(&binding.sig, &wanted);
+    let differs = !same_callback(&in_terms_of(&binding.sig, target, library), &wanted);
     differs.then(|| Need::Callback {
         record: binding.record.clone(),
         field: binding.field.clone(),
         function: binding.function.clone(),
     })
+}
+
+/// A function type with the tags that evolutions give other names on the target (`#define new_tag old_tag`).
+fn in_terms_of(sig: &Signature, target: &View, library: &Library) -> Signature {
+    let tag = |word: &str| {
+        let known = library
+            .for_name(word)
+            .into_iter()
+            .find(|e| matches!(e.kind, Kind::Define { .. }) && e.applies_to(target))?;
+        let lead = format!("#define {word} ");
+        let to = known.text()?.lines().find_map(|l| l.strip_prefix(&lead))?;
+        let plain = to.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        plain.then(|| to.to_owned())
+    };
+    let renamed = |text: &str| {
+        let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        for i in 1..words.len() {
+            if matches!(words[i - 1].as_str(), "struct" | "union" | "enum")
+                && let Some(to) = tag(&words[i])
+            {
+                words[i] = to;
+            }
+        }
+        words.join(" ")
+    };
+    let mut sig = sig.clone();
+    for ty in sig
+        .params
+        .iter_mut()
+        .map(|p| &mut p.ty)
+        .chain([&mut sig.ret])
+    {
+        ty.spelling = renamed(&ty.spelling);
+        ty.canonical = renamed(&ty.canonical);
+    }
+    sig
 }
 
 /// The function type that the target wants where the driver stores one of its functions.

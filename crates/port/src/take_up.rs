@@ -5,9 +5,10 @@ use crate::carry::Wants;
 use crate::edit::Edit;
 use crate::gap::{Need, RemedyKind, Risk};
 use crate::plan::{Context, HeaderPlan, Plan, RemedyKey};
-use crate::{check, lex, member};
+use crate::{cfn, check, lex, member};
 use kspan_evolve::Kind;
-use kspan_facts::{Binding, Detail, Loc};
+use kspan_facts::{Binding, Detail, Loc, LocalFunction};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// A header with fewer of its names on the target than this share is carried whole.
@@ -238,7 +239,11 @@ fn header_wants(ctx: &Context<'_>, names: &[String], header: &str) -> Wants {
             let elsewhere = |d: &kspan_facts::Def| {
                 d.header != header && !matches!(d.detail, Detail::EnumConst { .. })
             };
-            if !ctx.target.has(&word)
+            let lost_tag = || {
+                def.text.contains(&format!("struct {word}"))
+                    && !check::is_served(&word, true, ctx.home, ctx.target)
+            };
+            if (!ctx.target.has(&word) || lost_tag())
                 && ctx.home.facts.defs(&word).iter().any(elsewhere)
                 && !names.contains(&word)
                 && !ctx.home.is_stranger(&word, header)
@@ -289,7 +294,9 @@ fn take_callback(
     };
     let tu = &ctx.built.tus[index];
     let is_it = |b: &&Binding| &b.record == record && &b.field == field && &b.function == function;
-    let bindings: Vec<&Binding> = tu.tu.bindings.iter().filter(is_it).collect();
+    let mut bindings: Vec<&Binding> = tu.tu.bindings.iter().filter(is_it).collect();
+    // What is generated must stand before the first of them.
+    bindings.sort_by_key(|b| b.decl_start.offset);
     let Some(first) = bindings.first() else {
         return Err(format!(
             "{function}() is stored where the target wants another type"
@@ -385,55 +392,77 @@ fn framed(text: &str, name: &str, file: &std::path::Path, back: &Loc) -> String 
     )
 }
 
-/// Where a macro pastes the function's name together: the adapter takes the name, the driver's function another.
+/// Where a macro pastes the function's name together: the adapter takes the name, the driver's function another. Where a
+/// macro makes the function too, the preprocessor renames one of them.
 fn place_under_its_name(
     plan: &mut Plan,
     ctx: &Context<'_>,
     binding: &Binding,
     made: &adapter::Adapter,
 ) -> Result<bool, String> {
-    let not_written = || format!("{}() is not written where it is stored", binding.function);
-    let functions = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
+    let (file, decl) = place(ctx, &binding.decl_start)?;
+    let name = &binding.function;
+    let own = format!("kspan_own_{name}");
+    let under_its_name = || {
+        let text = lex::rename(&made.text, name, &own);
+        lex::rename(&text, &made.name, name)
+    };
+    let mut functions = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
     let function = functions
-        .into_iter()
-        .find(|f| f.name == binding.function)
-        .ok_or_else(not_written)?;
-    let (file, start) = place(ctx, &function.start)?;
-    let (_, decl) = place(ctx, &binding.decl_start)?;
-    let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
-    let is_name = |(token, range): &(lex::Token, std::ops::Range<usize>)| {
-        *token == lex::Token::Word
-            && bytes.get(start + range.start..start + range.end) == Some(function.name.as_bytes())
+        .find(|f| f.name == *name)
+        .ok_or_else(|| format!("{name}() is not defined by the driver"))?;
+    let (own_file, start) = place(ctx, &function.start)?;
+    let mut changed = false;
+    let text = if let Some(range) = written(ctx, function)? {
+        let rename = Edit {
+            start: range.start,
+            end: range.end,
+            text: own.clone(),
+        };
+        changed = plan
+            .edits
+            .add(&own_file, rename)
+            .map_err(|e| e.to_string())?;
+        under_its_name()
+    } else if own_file == file && start >= decl {
+        // One macro makes the function and stores it. Only where it is defined or called does `(` follow its name.
+        let types: Vec<&str> = binding
+            .sig
+            .params
+            .iter()
+            .map(|p| p.ty.spelling.as_str())
+            .collect();
+        let head = cfn::declare(
+            &binding.sig.ret.spelling,
+            &format!("{own}({})", types.join(", ")),
+        );
+        let scope = if function.is_static { "static " } else { "" };
+        let adapter = under_its_name();
+        format!("{scope}{head};\n{adapter}#define {name}(...) {own}(__VA_ARGS__)\n")
+    } else {
+        format!("{}#define {name} {}\n", made.text, made.name)
     };
-    let (_, name) = lex::tokens(bytes.get(start..).unwrap_or_default())
-        .find(is_name)
-        .ok_or_else(not_written)?;
-    let own = format!("kspan_own_{}", function.name);
-    let text = lex::rename(
-        &lex::rename(&made.text, &function.name, &own),
-        &made.name,
-        &function.name,
-    );
-    let rename = Edit {
-        start: start + name.start,
-        end: start + name.end,
-        text: own,
-    };
-    let mut changed = plan.edits.add(&file, rename).map_err(|e| e.to_string())?;
     if plan.edits.of(&file).iter().any(|e| e.text.contains(&text)) {
         return Ok(changed);
     }
     let text = framed(&text, &made.name, &file, &binding.decl_start);
-    changed |= plan
-        .edits
-        .add(
-            &file,
-            Edit {
-                start: decl,
-                end: decl,
-                text,
-            },
-        )
-        .map_err(|e| e.to_string())?;
+    let adapter = Edit {
+        start: decl,
+        end: decl,
+        text,
+    };
+    changed |= plan.edits.add(&file, adapter).map_err(|e| e.to_string())?;
     Ok(changed)
+}
+
+/// Where the head of a function's definition writes its name; `None` when a macro makes the definition.
+fn written(ctx: &Context<'_>, function: &LocalFunction) -> Result<Option<Range<usize>>, String> {
+    let (file, start) = place(ctx, &function.start)?;
+    let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+    let rest = bytes.get(start..).unwrap_or_default();
+    let head = lex::tokens(rest).take_while(|(token, _)| *token != lex::Token::Punct(b'{'));
+    let mut names = head.filter(|(token, range)| {
+        *token == lex::Token::Word && rest.get(range.clone()) == Some(function.name.as_bytes())
+    });
+    Ok(names.next().map(|(_, r)| start + r.start..start + r.end))
 }

@@ -52,7 +52,11 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
     if message.contains("incompatible pointer type")
         || message.contains("incompatible function pointer")
     {
-        return incompatible(message, first, spot);
+        let lost = lost_tags(message, home, target);
+        return match lost.is_empty() {
+            true => incompatible(message, first, spot),
+            false => lost,
+        };
     }
     if message.starts_with("void value not ignored")
         || message.starts_with("invalid use of void expression")
@@ -158,6 +162,27 @@ fn compared(diag: &Diagnostic) -> Vec<&str> {
     note.map(Diagnostic::quoted).unwrap_or_default()
 }
 
+/// Tags in a message that are types of the home kernel and none of the target.
+fn lost_tags(message: &str, home: &View, target: &View) -> Vec<Need> {
+    let words: Vec<String> = message
+        .split([' ', '\'', ',', ')', '(', '*'])
+        .map(str::to_owned)
+        .collect();
+    let mut out = Vec::new();
+    for pair in words.windows(2) {
+        let [keyword, tag] = pair else { continue };
+        let is_tag = matches!(keyword.as_str(), "struct" | "union") && !tag.is_empty();
+        if is_tag && home.has(tag) && !crate::check::is_served(tag, true, home, target) {
+            out.push(Need::Name {
+                name: tag.clone(),
+                kind: NameKind::Type,
+            });
+        }
+    }
+    out.dedup();
+    out
+}
+
 /// A function of the driver where another type is wanted, or a changed parameter of a kernel function.
 fn incompatible(message: &str, callee: &str, spot: &Spot<'_>) -> Vec<Need> {
     let binding = spot.tu.tu.bindings.iter().find(|b| {
@@ -229,7 +254,8 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     let known = |name: &&String| home.has(name.as_str());
     let mut out = Vec::new();
     for name in candidates.iter().filter(known) {
-        if !target.has(name) {
+        let as_type = message.contains(&format!("struct {name}'"));
+        if !target.has(name) || as_type && !crate::check::is_served(name, as_type, home, target) {
             out.push(Need::Name {
                 name: name.clone(),
                 kind: NameKind::Unknown,

@@ -104,7 +104,8 @@ impl View {
     }
 
     /// For a header that only another one may include, that other one.
-    fn public_header(&self, header: &str) -> String {
+    #[must_use]
+    pub fn public_header(&self, header: &str) -> String {
         let outer = [
             ("linux/spinlock_", "linux/spinlock.h"),
             ("linux/rwlock_", "linux/spinlock.h"),
