@@ -427,20 +427,30 @@ impl<'a> Loop<'a> {
     /// The home kernel's parameter or member is const where the target's is not. Data that the target's kernel made const
     /// is another matter: to cast that away would be wrong.
     fn api_was_not_const(&self, diagnostic: &Diagnostic) -> bool {
+        self.argument_was_not_const(diagnostic)
+            .unwrap_or_else(|| self.member_was_not_const(diagnostic))
+    }
+
+    /// For an argument; `None` for anything else.
+    fn argument_was_not_const(&self, diagnostic: &Diagnostic) -> Option<bool> {
         let (home, target) = (self.ctx.home, self.ctx.target);
-        if let Some(rest) = diagnostic.message.strip_prefix("passing argument ") {
-            let index = rest
-                .split(' ')
-                .next()
-                .and_then(|n| n.parse::<usize>().ok())
-                .unwrap_or(0);
-            let callee = diagnostic
-                .quoted()
-                .into_iter()
-                .find(|q| home.callable(q).is_some());
-            let ty = |view: &crate::view::View| view.parameter(callee?, index.checked_sub(1)?);
-            return loses_const(ty(home), ty(target));
-        }
+        let rest = diagnostic.message.strip_prefix("passing argument ")?;
+        let index: usize = rest.split(' ').next()?.parse().ok()?;
+        let inner = diagnostic.quoted().into_iter().next()?;
+        // A macro of the target may call another function than the one that the driver names.
+        let (line, _) = self.marked_line(diagnostic);
+        let mut named = std::iter::once(inner.to_owned()).chain(lex::calls(&line));
+        let callee = named.find(|n| home.callable(n).is_some())?;
+        let at = index.checked_sub(1)?;
+        Some(loses_const(
+            home.parameter(&callee, at),
+            target.parameter(inner, at),
+        ))
+    }
+
+    /// For a member that is initialised or assigned.
+    fn member_was_not_const(&self, diagnostic: &Diagnostic) -> bool {
+        let (home, target) = (self.ctx.home, self.ctx.target);
         let line = diagnostic.at.as_ref().map_or(0, |at| at.line);
         let uses = self
             .ctx
