@@ -36,28 +36,40 @@ pub fn findings(
         return Vec::new();
     }
     let dir = provider::driver_dir(driver, trees.home);
-    let headers = driver.sources().unwrap_or_default();
-    let headers = headers
+    let files = driver.sources().unwrap_or_default();
+    let headers = files
         .iter()
         .filter(|f| f.extension().is_some_and(|e| e == "h"));
+    let release = &target.kernel.release;
     headers
         .filter_map(|file| {
             let text = std::fs::read_to_string(driver.dir.join(file)).ok()?;
             let place = in_tree(trees.home, &dir, file, &text)?;
-            let there = std::fs::read_to_string(trees.target.join(&place)).ok()?;
-            let differs = difference(&text, &there, &symbols)?;
+            let meaning = match std::fs::read_to_string(trees.target.join(&place)) {
+                Ok(there) => format!(
+                    "{} differs from {place} of {release}, with which the target's own module was built",
+                    difference(&text, &there, &symbols)?
+                ),
+                Err(_) => format!(
+                    "it declares {}(), which {release} exports, and {release} has no {place} to compare with: arguments and structures may be others there",
+                    taken(&Declared::read(&text), &symbols)?
+                ),
+            };
             Some(Finding {
                 gate: "private-header".to_owned(),
                 subject: file.display().to_string(),
                 risk: Risk::Behaviour,
-                meaning: format!(
-                    "{differs} differs from {place} of {}, with which the target's own module was built",
-                    target.kernel.release
-                ),
+                meaning,
                 places: Vec::new(),
             })
         })
         .collect()
+}
+
+/// A symbol that the driver takes by a header.
+fn taken(header: &Declared, symbols: &BTreeSet<&String>) -> Option<String> {
+    let is_declared = |s: &&&String| header.functions.contains_key(s.as_str());
+    symbols.iter().find(is_declared).map(|s| (*s).clone())
 }
 
 /// Symbols that a header of the home kernel declares and none of the target's does, though a module there exports them: the
