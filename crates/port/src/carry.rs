@@ -439,13 +439,16 @@ impl Builder<'_> {
         let needed = self.dependencies(&def.text, &def.name, &def.header);
         self.texts.pop();
         needed?;
-        let (risk, meaning) = match &def.detail {
-            Detail::Macro { params: None, body } if self.value_taken(def, body).is_some() => {
-                let other = self.value_taken(def, body).unwrap_or_default();
+        let taken = match &def.detail {
+            Detail::Macro { params: None, body } => self.value_taken(def, body),
+            _ => None,
+        };
+        let (risk, meaning) = match (&def.detail, taken) {
+            (_, Some(other)) => {
                 let meaning = format!("{} has the value that {other} has on the target", def.name);
                 (Risk::Behaviour, meaning)
             }
-            Detail::Function { .. } | Detail::Macro { .. } => {
+            (Detail::Function { .. } | Detail::Macro { .. }, None) => {
                 touched(self.sources, &def.text, &signature_text(def))
             }
             _ => (Risk::None, String::new()),

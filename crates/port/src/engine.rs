@@ -267,6 +267,8 @@ impl Engine {
             &driver.digest()?,
             &home.kernel.digest,
             &target.kernel.digest,
+            // Lifts, providers and some gates read source trees where they are at hand.
+            self.sources_at_hand(&home, target),
         ]);
         let base = self.cache.root().join("ports").join(&key);
         let record = base.join("port.json");
@@ -306,6 +308,16 @@ impl Engine {
             dir: Some(base.join("tree")),
             ..port
         })
+    }
+
+    fn sources_at_hand(&self, home: &View, target: &View) -> &'static str {
+        let has = |view: &View| self.cache.source_tree_if_present(&view.kernel).is_some();
+        match (has(home), has(target)) {
+            (true, true) => "both",
+            (true, false) => "home",
+            (false, true) => "target",
+            (false, false) => "none",
+        }
     }
 
     fn blank(&self, driver: &Driver, home: &View, target: &View) -> Port {

@@ -14,10 +14,11 @@ use std::ops::Range;
 pub fn take_up(
     plan: &mut Plan,
     ctx: &Context<'_>,
-    tu: &HomeTu,
+    index: usize,
     record: &str,
     field: &str,
 ) -> Result<bool, String> {
+    let tu = &ctx.built.tus[index];
     let is_it = |u: &&Use| {
         u.kind == UseKind::Field
             && u.name == field
@@ -63,7 +64,7 @@ pub fn take_up(
             "",
         );
     }
-    replace_uses(plan, ctx, tu, &uses, record, field)
+    replace_uses(plan, ctx, index, &uses, record, field)
 }
 
 /// Members of an inner structure that stand in the outer one on the target (`.reset.softreset` → `.softreset`), where
@@ -171,7 +172,7 @@ fn rename_member(
 fn replace_uses(
     plan: &mut Plan,
     ctx: &Context<'_>,
-    tu: &HomeTu,
+    index: usize,
     uses: &[&Use],
     record: &str,
     field: &str,
@@ -190,15 +191,18 @@ fn replace_uses(
         edits.push((file, made));
     }
     let mut changed = false;
-    let mut dropped = false;
+    let (mut dropped, mut said) = (false, false);
     for (file, made) in edits {
         changed |= plan
             .edits
             .add(&file, made.edit)
             .map_err(|e| e.to_string())?;
-        if let Some(value) = made.dropped {
-            dropped = true;
-            spare_from_unused_warning(plan, ctx, tu, &value);
+        match made.dropped {
+            None => said = true,
+            Some(value) => {
+                dropped = true;
+                spare_from_unused_warning(plan, ctx, &ctx.built.tus[index], &value);
+            }
         }
     }
     let dropping = ctx
@@ -209,11 +213,10 @@ fn replace_uses(
     if dropped {
         plan.remedies.insert(left_out(record, field, dropping));
     }
-    if let Some(evolution) = access {
-        for wants in &mut plan.tus {
-            wants.names.extend(evolution.needs.iter().cloned());
-            wants.includes.extend(evolution.includes.iter().cloned());
-        }
+    if let Some(evolution) = access.filter(|_| said) {
+        let wants = &mut plan.tus[index];
+        wants.names.extend(evolution.needs.iter().cloned());
+        wants.includes.extend(evolution.includes.iter().cloned());
         plan.remedies.insert(RemedyKey {
             kind: RemedyKind::Rewrite,
             subject: format!("struct {record}.{field} by the target's API"),

@@ -88,6 +88,7 @@ pub fn wanted(
     let mut dirs: BTreeSet<&str> = taken.iter().map(Provider::dir).collect();
     dirs.insert(driver_dir);
     let mut out = Wanted::default();
+    let mut asked: Vec<&str> = Vec::new();
     for symbol in open.iter().filter_map(|gap| symbol(&gap.need)) {
         let Some(export) = home.facts.export(symbol).filter(|e| e.module != "vmlinux") else {
             continue;
@@ -101,6 +102,7 @@ pub fn wanted(
             continue;
         }
         if !provider.on_target || dirs.contains(provider.dir()) {
+            asked.push(symbol);
             out.providers.insert(provider);
         } else {
             let why = format!(
@@ -110,12 +112,11 @@ pub fn wanted(
         }
     }
     if taken.len() + out.providers.len() > MOST {
-        for provider in std::mem::take(&mut out.providers) {
-            let why = format!(
-                "with {} it would take more than {MOST} modules of the home kernel",
-                provider.name()
-            );
-            out.refused.insert(provider.name().to_owned(), why);
+        out.providers.clear();
+        for symbol in asked {
+            let why =
+                format!("{symbol} would bring along more than {MOST} modules of the home kernel");
+            out.refused.insert(symbol.to_owned(), why);
         }
     }
     out

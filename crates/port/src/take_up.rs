@@ -9,7 +9,7 @@ use crate::{cfn, check, lex, member};
 use kspan_evolve::Kind;
 use kspan_facts::{Binding, Detail, Loc, LocalFunction};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A header with fewer of its names on the target than this share is carried whole.
 const WHOLE_BELOW: f64 = 0.1;
@@ -19,13 +19,12 @@ const WHOLE_BELOW: f64 = 0.1;
 /// # Errors
 /// Says in plain words why nothing can be done.
 pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Result<bool, String> {
-    let file = &ctx.built.tus[tu];
     match need {
         Need::Header { header } => take_header(plan, ctx, header),
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
-        Need::Field { record, field } => member::take_up(plan, ctx, file, record, field),
+        Need::Field { record, field } => member::take_up(plan, ctx, tu, record, field),
         Need::Callback { .. } => take_callback(plan, ctx, tu, need),
         Need::Qualifier { file, offset, end } => cast_const_away(plan, file, *offset, *end),
         Need::Export { symbol } => Ok(take_export(plan, ctx, tu, symbol)),
@@ -359,27 +358,34 @@ fn place_adapter(
         text: made.name.clone(),
     };
     let mut changed = plan.edits.add(&file, call).map_err(|e| e.to_string())?;
-    if plan
-        .edits
-        .of(&file)
-        .iter()
-        .any(|e| e.text.contains(&made.text) && e.start <= start)
-    {
-        return Ok(changed);
-    }
-    let text = framed(&made.text, &made.name, &file, &binding.decl_start);
-    changed |= plan
-        .edits
-        .add(
-            &file,
-            Edit {
-                start,
-                end: start,
-                text,
-            },
-        )
-        .map_err(|e| e.to_string())?;
+    changed |= insert_once(
+        plan,
+        &file,
+        (start, &binding.decl_start),
+        &made.name,
+        &made.text,
+    )?;
     Ok(changed)
+}
+
+/// Generated text before a declaration, unless it stands at or before that place already.
+fn insert_once(
+    plan: &mut Plan,
+    file: &Path,
+    (start, back): (usize, &Loc),
+    name: &str,
+    text: &str,
+) -> Result<bool, String> {
+    let stands = |e: &Edit| e.text.contains(text) && e.start <= start;
+    if plan.edits.of(file).iter().any(stands) {
+        return Ok(false);
+    }
+    let edit = Edit {
+        start,
+        end: start,
+        text: framed(text, name, file, back),
+    };
+    plan.edits.add(file, edit).map_err(|e| e.to_string())
 }
 
 /// Generated text under a file name of its own, then back to the driver's line.
@@ -442,16 +448,7 @@ fn place_under_its_name(
     } else {
         format!("{}#define {name} {}\n", made.text, made.name)
     };
-    if plan.edits.of(&file).iter().any(|e| e.text.contains(&text)) {
-        return Ok(changed);
-    }
-    let text = framed(&text, &made.name, &file, &binding.decl_start);
-    let adapter = Edit {
-        start: decl,
-        end: decl,
-        text,
-    };
-    changed |= plan.edits.add(&file, adapter).map_err(|e| e.to_string())?;
+    changed |= insert_once(plan, &file, (decl, &binding.decl_start), &made.name, &text)?;
     Ok(changed)
 }
 
