@@ -7,15 +7,13 @@ use crate::headers::{Headers, normalise};
 use crate::lex::{self, Kind, Lexer};
 use crate::{Def, Detail, Field, Result, types};
 use clang_sys::*;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// A definition before it is merged with those of other umbrellas.
 #[derive(Debug)]
 pub struct Raw {
-    /// Its file.
-    pub file: PathBuf,
     /// Where it starts.
     pub offset: u32,
     /// Only `struct x;`.
@@ -27,16 +25,18 @@ pub struct Raw {
 /// What a translation unit gave.
 #[derive(Default)]
 pub struct Found {
-    /// Definitions in wanted files.
-    pub raw: Vec<Raw>,
+    /// Definitions in wanted files, by file.
+    pub raw: Vec<(PathBuf, Vec<Raw>)>,
     /// Include directives of wanted files, as spelled.
-    pub includes: HashMap<PathBuf, Vec<String>>,
+    pub includes: FxHashMap<PathBuf, Vec<String>>,
     /// Errors, by file.
     pub errors: Vec<(PathBuf, String)>,
 }
 
 /// A header being read.
 struct Source {
+    /// Its place in [`Found::raw`].
+    number: usize,
     path: PathBuf,
     header: String,
     relative: String,
@@ -52,7 +52,7 @@ struct Reader<'u> {
     headers: &'u Headers,
     wanted: &'u dyn Fn(&Path) -> bool,
     base: PathBuf,
-    files: HashMap<FileId, Option<Rc<Source>>>,
+    files: FxHashMap<FileId, Option<Rc<Source>>>,
     found: Found,
 }
 
@@ -75,7 +75,7 @@ pub fn extract(
         headers,
         wanted,
         base,
-        files: HashMap::new(),
+        files: FxHashMap::default(),
         found: Found::default(),
     };
     let list = unit.root().children_where(|cursor| reader.wants(cursor));
@@ -231,9 +231,10 @@ fn fold(text: &[u8]) -> String {
 }
 
 impl Source {
-    fn read(path: PathBuf, headers: &Headers) -> Self {
+    fn read(number: usize, path: PathBuf, headers: &Headers) -> Self {
         let text = std::fs::read(&path).unwrap_or_default();
         Self {
+            number,
             header: headers.spelling(&path),
             relative: headers.relative(&path),
             lines: LineIndex::new(&text),
@@ -303,7 +304,11 @@ impl<'u> Reader<'u> {
             return known.clone();
         }
         let path = normalise(&self.base, &self.unit.file_name(id));
-        let made = (self.wanted)(&path).then(|| Rc::new(Source::read(path, self.headers)));
+        let made = (self.wanted)(&path).then(|| {
+            let number = self.found.raw.len();
+            self.found.raw.push((path.clone(), Vec::new()));
+            Rc::new(Source::read(number, path, self.headers))
+        });
         self.files.insert(id, made.clone());
         made
     }
@@ -398,12 +403,21 @@ impl<'u> Reader<'u> {
             return;
         }
         let def = source.def(name, range, detail);
-        self.found.raw.push(Raw {
-            file: source.path.clone(),
-            offset: small(range.0),
-            forward,
-            def,
-        });
+        let offset = small(range.0);
+        self.note(
+            source,
+            Raw {
+                offset,
+                forward,
+                def,
+            },
+        );
+    }
+
+    fn note(&mut self, source: &Source, raw: Raw) {
+        if let Some((_, list)) = self.found.raw.get_mut(source.number) {
+            list.push(raw);
+        }
     }
 
     fn take_macro(&mut self, cursor: Cursor<'u>, source: &Source) {
@@ -522,12 +536,12 @@ impl<'u> Reader<'u> {
             );
             let at = child.at();
             def.lines = (at.line, at.line);
-            self.found.raw.push(Raw {
-                file: source.path.clone(),
+            let raw = Raw {
                 offset: at.offset,
                 forward: false,
                 def,
-            });
+            };
+            self.note(source, raw);
         }
         self.push_range(source, name, range, Detail::Enum { constants }, false);
     }

@@ -1,7 +1,8 @@
 //! Which file stands behind `#include <…>`, and how a driver would write the include of a file.
 
 use kspan_kernel::Kernel;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
@@ -10,7 +11,7 @@ use std::sync::Mutex;
 pub struct Headers {
     dirs: Vec<PathBuf>,
     roots: Vec<PathBuf>,
-    known: Mutex<HashMap<PathBuf, String>>,
+    known: Mutex<FxHashMap<PathBuf, String>>,
 }
 
 /// Makes a path absolute against a base and resolves `.` and `..` by text alone.
@@ -32,6 +33,16 @@ pub fn normalise(base: &Path, path: &Path) -> PathBuf {
         }
     }
     out
+}
+
+/// The files of a directory that end in `.h`.
+fn headers_below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = walkdir::WalkDir::new(dir).follow_links(true).into_iter();
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| path.extension().is_some_and(|end| end == "h"))
 }
 
 impl Headers {
@@ -62,7 +73,7 @@ impl Headers {
         Self {
             dirs,
             roots,
-            known: Mutex::new(HashMap::new()),
+            known: Mutex::new(FxHashMap::default()),
         }
     }
     /// The directories searched, in order.
@@ -80,6 +91,41 @@ impl Headers {
             .iter()
             .map(|dir| dir.join(header))
             .find(|path| path.is_file())
+    }
+    /// Every header that can be included, by its shortest spelling. One walk answers what [`Headers::spelling`] would ask
+    /// of the file system for each.
+    #[must_use]
+    pub fn all(&self) -> FxHashMap<String, PathBuf> {
+        let mut found: FxHashMap<String, PathBuf> = FxHashMap::default();
+        for dir in &self.dirs {
+            for path in headers_below(dir) {
+                let Ok(rest) = path.strip_prefix(dir) else {
+                    continue;
+                };
+                // The first directory of the include path that has it.
+                if let Entry::Vacant(free) = found.entry(rest.to_string_lossy().into_owned()) {
+                    free.insert(path);
+                }
+            }
+        }
+        let mut known: FxHashMap<PathBuf, String> = FxHashMap::default();
+        for (spelling, path) in found {
+            let best = known.entry(path).or_insert_with(|| spelling.clone());
+            if spelling.len() < best.len() {
+                *best = spelling;
+            }
+        }
+        let all = known
+            .iter()
+            .map(|(path, spelling)| (spelling.clone(), path.clone()));
+        let all = all.collect();
+        self.lock().extend(known);
+        all
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, FxHashMap<PathBuf, String>> {
+        self.known
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
     /// A path relative to the kernel's source or build directory.
     #[must_use]
@@ -103,10 +149,7 @@ impl Headers {
     /// How a driver includes a file: the shortest spelling that finds it and nothing else.
     #[must_use]
     pub fn spelling(&self, path: &Path) -> String {
-        let mut known = self
-            .known
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.lock();
         if let Some(done) = known.get(path) {
             return done.clone();
         }

@@ -8,11 +8,15 @@ use crate::headers::Headers;
 use crate::{Def, Detail, Result, flags};
 use kspan_kernel::Kernel;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// How many headers an umbrella holds at most.
-const BATCH: usize = 700;
+const BATCH: usize = 1700;
+
+/// How many headers are read again together: in the company of their like each would fail again.
+const RETRY: usize = 120;
 
 /// All that reading a kernel's headers yields.
 #[derive(Debug, Default)]
@@ -56,25 +60,11 @@ fn never_included(spelling: &str) -> bool {
         .any(|start| spelling.starts_with(start))
 }
 
-/// All headers a module can include.
+/// All headers a module can include, sorted.
 fn list(headers: &Headers) -> Vec<Header> {
-    let mut out: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for dir in headers.dirs() {
-        for entry in walkdir::WalkDir::new(dir)
-            .follow_links(true)
-            .into_iter()
-            .flatten()
-        {
-            let path = entry.path();
-            if entry.file_type().is_file() && path.extension().is_some_and(|end| end == "h") {
-                let spelling = headers.spelling(path);
-                if headers.find(&spelling).as_deref() == Some(path) {
-                    out.insert(spelling, path.to_path_buf());
-                }
-            }
-        }
-    }
-    out.into_iter().collect()
+    let mut out: Vec<Header> = headers.all().into_iter().collect();
+    out.sort();
+    out
 }
 
 /// Which company a header keeps: those that only define constants come last, in umbrellas of their own.
@@ -130,7 +120,7 @@ pub fn build(kernel: &Kernel, args: &[String]) -> Result<Index> {
         )));
     }
     let clang_args = flags::for_clang(kernel, args, &kernel.build_dir);
-    let owned: HashSet<PathBuf> = all
+    let owned: FxHashSet<PathBuf> = all
         .iter()
         .filter(|(spelling, _)| !never_included(spelling))
         .map(|(_, path)| path.clone())
@@ -150,9 +140,8 @@ pub fn build(kernel: &Kernel, args: &[String]) -> Result<Index> {
         .flat_map(|batch| batch.failed.keys().cloned())
         .collect();
     let again: Vec<Header> = again.into_iter().collect();
-    let parts: Vec<&[Header]> = again.chunks(again.len().div_ceil(2).max(1)).collect();
-    let second: Vec<Batch> = parts
-        .par_iter()
+    let second: Vec<Batch> = again
+        .par_chunks(RETRY)
         .map(|part| reader.read(part))
         .collect::<Result<_>>()?;
     Ok(merge(all, first, second))
@@ -163,13 +152,13 @@ struct Reader<'a> {
     args: &'a [String],
     build_dir: &'a Path,
     /// Files that belong to some umbrella as headers of their own.
-    owned: &'a HashSet<PathBuf>,
+    owned: &'a FxHashSet<PathBuf>,
 }
 
 /// What one umbrella gave.
 struct Batch {
-    raw: Vec<Raw>,
-    includes: HashMap<PathBuf, Vec<String>>,
+    raw: Vec<(PathBuf, Vec<Raw>)>,
+    includes: FxHashMap<PathBuf, Vec<String>>,
     /// Headers with errors of their own, with the first words.
     failed: BTreeMap<Header, String>,
 }
@@ -185,7 +174,7 @@ impl Reader<'_> {
         for (spelling, _) in batch {
             text.push_str(&format!("#include <{spelling}>\n"));
         }
-        let mine: HashSet<&Path> = batch.iter().map(|(_, path)| path.as_path()).collect();
+        let mine: FxHashSet<&Path> = batch.iter().map(|(_, path)| path.as_path()).collect();
         let wanted = |path: &Path| {
             mine.contains(path) || (!self.owned.contains(path) && self.headers.is_kernel(path))
         };
@@ -207,7 +196,7 @@ impl Reader<'_> {
 /// Puts umbrellas together: a file's definitions come from the retry if that went better, else from the first.
 fn merge(all: Vec<Header>, first: Vec<Batch>, second: Vec<Batch>) -> Index {
     let still: BTreeMap<&Header, &String> = second.iter().flat_map(|batch| &batch.failed).collect();
-    let better: HashSet<PathBuf> = first
+    let better: FxHashSet<PathBuf> = first
         .iter()
         .flat_map(|batch| batch.failed.keys())
         .filter(|header| !still.contains_key(header))
@@ -219,19 +208,15 @@ fn merge(all: Vec<Header>, first: Vec<Batch>, second: Vec<Batch>) -> Index {
             .iter()
             .map(|(header, words)| format!("{}: {words}", header.0)),
     );
-    let mut by_file: HashMap<PathBuf, Vec<Raw>> = HashMap::new();
-    let mut includes: HashMap<PathBuf, Vec<String>> = HashMap::new();
+    let mut by_file: FxHashMap<PathBuf, Vec<Raw>> = FxHashMap::default();
+    let mut includes: FxHashMap<PathBuf, Vec<String>> = FxHashMap::default();
     for (batch, retry) in second
         .into_iter()
         .map(|batch| (batch, true))
         .chain(first.into_iter().map(|batch| (batch, false)))
     {
-        let mut here: HashMap<PathBuf, Vec<Raw>> = HashMap::new();
-        for raw in batch.raw {
-            here.entry(raw.file.clone()).or_default().push(raw);
-        }
-        for (path, raws) in here {
-            if retry && !better.contains(&path) {
+        for (path, raws) in batch.raw {
+            if raws.is_empty() || retry && !better.contains(&path) {
                 continue;
             }
             by_file.entry(path).or_insert(raws);
@@ -240,7 +225,7 @@ fn merge(all: Vec<Header>, first: Vec<Batch>, second: Vec<Batch>) -> Index {
             includes.entry(path).or_insert(list);
         }
     }
-    let spelled: HashMap<&Path, &str> = all
+    let spelled: FxHashMap<&Path, &str> = all
         .iter()
         .map(|(spelling, path)| (path.as_path(), spelling.as_str()))
         .collect();
@@ -273,44 +258,60 @@ fn kind_rank(detail: &Detail) -> u8 {
 /// One definition for each name, file and kind; functions with a body are preferred, of macros the last one counts.
 /// Forward declarations stay only for tags that are defined nowhere.
 fn tidy(mut raws: Vec<Raw>) -> Vec<Def> {
-    let tags: HashSet<String> = raws
+    let tags: FxHashSet<&str> = raws
         .iter()
         .filter(|raw| {
             !raw.forward && matches!(raw.def.detail, Detail::Record { .. } | Detail::Enum { .. })
         })
-        .map(|raw| raw.def.name.clone())
+        .map(|raw| raw.def.name.as_str())
         .collect();
-    raws.retain(|raw| !raw.forward || !tags.contains(&raw.def.name));
-    raws.sort_by(|a, b| {
-        let key = |raw: &Raw| {
-            (
-                kind_rank(&raw.def.detail),
-                raw.def.path.starts_with("include/uapi"),
-            )
-        };
-        (
-            &a.def.name,
-            key(a),
-            &a.def.path,
-            std::cmp::Reverse(a.offset),
-        )
-            .cmp(&(
-                &b.def.name,
-                key(b),
-                &b.def.path,
-                std::cmp::Reverse(b.offset),
-            ))
-    });
-    let group = |rank: u8| if rank == 1 { 0 } else { rank };
-    let mut seen: HashSet<(String, String, u8)> = HashSet::new();
-    let mut opaque: HashSet<String> = HashSet::new();
-    raws.retain(|raw| {
-        let fresh = seen.insert((
-            raw.def.name.clone(),
-            raw.def.path.clone(),
-            group(kind_rank(&raw.def.detail)),
-        ));
-        fresh && (!raw.forward || opaque.insert(raw.def.name.clone()))
-    });
-    raws.into_iter().map(|raw| raw.def).collect()
+    let mut order: Vec<Order<'_>> = raws
+        .iter()
+        .enumerate()
+        .filter(|(_, raw)| !raw.forward || !tags.contains(raw.def.name.as_str()))
+        .map(|(number, raw)| Order::of(number, raw))
+        .collect();
+    order.sort_unstable();
+    let mut numbers = Vec::with_capacity(order.len());
+    for same_name in order.chunk_by(|a, b| a.name == b.name) {
+        let mut seen: FxHashSet<(&str, u8)> = FxHashSet::default();
+        let mut opaque = false;
+        for one in same_name {
+            let forward = raws.get(one.number).is_some_and(|raw| raw.forward);
+            // Functions with and without a body are one kind.
+            if seen.insert((one.path, one.rank.max(1))) && !(forward && opaque) {
+                opaque |= forward;
+                numbers.push(one.number);
+            }
+        }
+    }
+    let mut slots: Vec<Option<Raw>> = raws.drain(..).map(Some).collect();
+    let taken = numbers
+        .into_iter()
+        .filter_map(|at| slots.get_mut(at)?.take());
+    taken.map(|raw| raw.def).collect()
+}
+
+/// What a definition is sorted by: its name; then which to prefer.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Order<'a> {
+    name: &'a str,
+    rank: u8,
+    uapi: bool,
+    path: &'a str,
+    offset: std::cmp::Reverse<u32>,
+    number: usize,
+}
+
+impl<'a> Order<'a> {
+    fn of(number: usize, raw: &'a Raw) -> Self {
+        Self {
+            name: &raw.def.name,
+            rank: kind_rank(&raw.def.detail),
+            uapi: raw.def.path.starts_with("include/uapi"),
+            path: &raw.def.path,
+            offset: std::cmp::Reverse(raw.offset),
+            number,
+        }
+    }
 }

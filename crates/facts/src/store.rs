@@ -6,13 +6,14 @@
 use crate::index::Index;
 use crate::{Def, Detail, extract};
 use kspan_kernel::Error;
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"KSPANFCT";
 /// Raise it whenever what is stored, or how it is read from headers, changes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 const SECTIONS: usize = 10;
 const HEAD: usize = 8 + 4 + 32 + SECTIONS * 8;
 
@@ -104,9 +105,9 @@ pub fn encode(index: Index, symvers: String, config: String) -> Result<Vec<u8>, 
 #[derive(Default)]
 struct Writer {
     sections: [Vec<u8>; SECTIONS],
-    pool: HashMap<String, (u32, u32)>,
+    pool: FxHashMap<String, (u32, u32)>,
     files: Vec<(String, String)>,
-    file_numbers: HashMap<String, u32>,
+    file_numbers: FxHashMap<String, u32>,
     header_names: BTreeMap<String, Vec<u32>>,
     last: Option<String>,
     count: u32,
@@ -172,18 +173,23 @@ fn small(number: usize) -> u32 {
 }
 
 fn seal(sections: &[Vec<u8>; SECTIONS]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for section in sections {
-        body.extend((section.len() as u64).to_le_bytes());
-    }
-    for section in sections {
-        body.extend(section);
-    }
-    let mut out = Vec::with_capacity(body.len() + HEAD);
+    let length: usize = sections.iter().map(Vec::len).sum();
+    let mut out = Vec::with_capacity(HEAD + length);
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
-    out.extend(blake3::hash(&body).as_bytes());
-    out.extend(body);
+    let digest = out.len();
+    out.extend([0; 32]);
+    let body = out.len();
+    for section in sections {
+        out.extend((section.len() as u64).to_le_bytes());
+    }
+    for section in sections {
+        out.extend(section);
+    }
+    let hash = blake3::hash(out.get(body..).unwrap_or_default());
+    if let Some(place) = out.get_mut(digest..body) {
+        place.copy_from_slice(hash.as_bytes());
+    }
     out
 }
 
