@@ -6,13 +6,13 @@ use kspan_facts::{Def, Detail, Facts, Ty};
 use kspan_kernel::{Cache, Kernel};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many facts one run of the compiler is asked about.
 const BATCH: usize = 400;
-/// How many headers are set apart after one run.
-const MOST_BLAMED: usize = 6;
 /// The name of the text that asks.
 const FILE: &str = "ask.c";
 
@@ -258,56 +258,110 @@ impl Answers {
 /// A compiler that can be asked.
 type Asker<'a> = &'a (dyn Fn(&str) -> anyhow::Result<Said> + Sync);
 
-/// Asks questions together; those of a header that gets in the way are asked by themselves.
-fn ask(asker: Asker<'_>, list: &[&Question]) -> anyhow::Result<Answers> {
-    let mut out = Answers::default();
-    if list.is_empty() {
-        return Ok(out);
+/// Asks questions together, as far as their headers go together; returns the questions whose headers do not.
+fn ask_together<'q>(
+    asker: Asker<'_>,
+    list: &[&'q Question],
+) -> anyhow::Result<(Answers, Vec<&'q Question>)> {
+    let (mut list, mut apart) = (list.to_vec(), Vec::new());
+    while !list.is_empty() {
+        let (text, ranges) = compose(&list);
+        let said = asker(&text)?;
+        if !said.in_the_way() {
+            return Ok((judge(&said, &list, &ranges), apart));
+        }
+        let bad = said.blamed(&text);
+        let (blamed, rest): (Vec<_>, Vec<_>) = list
+            .into_iter()
+            .partition(|q| bad.is_empty() || bad.contains(q.header.as_str()));
+        apart.extend(blamed);
+        list = rest;
     }
+    Ok((Answers::default(), apart))
+}
+
+/// Asks the questions of one header by themselves.
+fn ask_alone(asker: Asker<'_>, list: &[&Question]) -> anyhow::Result<Answers> {
     let (text, ranges) = compose(list);
     let said = asker(&text)?;
-    let lines: Vec<&str> = text.lines().collect();
-    let header = |at: &usize| {
-        lines
-            .get(at - 1)?
-            .strip_prefix("#include <")?
-            .strip_suffix('>')
-    };
-    // The first broken headers make those after them look broken too.
-    let first = said.includes.iter().filter_map(header).take(MOST_BLAMED);
-    let bad: BTreeSet<&str> = first.collect();
-    if !bad.is_empty() || said.elsewhere {
-        let (mut alone, rest): (Vec<&Question>, Vec<&Question>) =
-            list.iter().partition(|q| bad.contains(q.header.as_str()));
-        if alone.is_empty() || rest.is_empty() && bad.len() == 1 {
-            // What the blamed header cannot do alone, or nobody is blamed for, cannot be asked.
-            for one in list {
-                out.counts.entry(one.kind).or_default().unasked += 1;
-            }
-            return Ok(out);
-        }
-        alone.sort_by(|a, b| a.header.cmp(&b.header));
-        for group in alone.chunk_by(|a, b| a.header == b.header) {
-            out = out.join(ask(asker, group)?);
-        }
-        return Ok(out.join(ask(asker, &rest)?));
+    if !said.in_the_way() {
+        return Ok(judge(&said, list, &ranges));
     }
-    for (one, range) in list.iter().zip(&ranges) {
-        let count = out.counts.entry(one.kind).or_default();
-        count.asked += 1;
-        if said.lines.range(range.0..=range.1).next().is_some() {
-            out.wrong.push(format!(
-                "{} {} <{}>: {}",
-                one.kind,
-                one.name,
-                one.header,
-                one.text.replace('\n', " ")
-            ));
-        } else {
-            count.agree += 1;
-        }
+    let mut out = Answers::default();
+    for one in list {
+        out.counts.entry(one.kind).or_default().unasked += 1;
     }
     Ok(out)
+}
+
+impl Said {
+    /// Something other than the questions themselves is wrong.
+    fn in_the_way(&self) -> bool {
+        self.elsewhere || !self.includes.is_empty()
+    }
+
+    /// The headers that errors come from.
+    fn blamed<'t>(&self, text: &'t str) -> BTreeSet<&'t str> {
+        let lines: Vec<&str> = text.lines().collect();
+        let header = |at: &usize| {
+            let line = lines.get(at.checked_sub(1)?)?;
+            line.strip_prefix("#include <")?.strip_suffix('>')
+        };
+        self.includes.iter().filter_map(header).collect()
+    }
+}
+
+fn judge(said: &Said, list: &[&Question], ranges: &[(usize, usize)]) -> Answers {
+    let mut out = Answers::default();
+    for (one, range) in list.iter().zip(ranges) {
+        let count = out.counts.entry(one.kind).or_default();
+        count.asked += 1;
+        if said.lines.range(range.0..=range.1).next().is_none() {
+            count.agree += 1;
+            continue;
+        }
+        let asked = one.text.replace('\n', " ");
+        out.wrong.push(format!(
+            "{} {} <{}>: {asked}",
+            one.kind, one.name, one.header
+        ));
+    }
+    out
+}
+
+/// Asks all questions: first in large company, then those of headers that do not go with others, each by itself.
+fn ask(asker: Asker<'_>, list: &[Question]) -> anyhow::Result<Answers> {
+    let done = AtomicUsize::new(0);
+    let talk = std::io::stderr().is_terminal();
+    let tell = |count: usize| {
+        let done = done.fetch_add(count, Ordering::Relaxed) + count;
+        if talk {
+            eprint!("\r{done}/{}", list.len());
+        }
+    };
+    let all: Vec<&Question> = list.iter().collect();
+    let first: Vec<(Answers, Vec<&Question>)> = all
+        .par_chunks(BATCH)
+        .map(|batch| {
+            let out = ask_together(asker, batch)?;
+            tell(batch.len() - out.1.len());
+            Ok(out)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let (answers, apart): (Vec<Answers>, Vec<Vec<&Question>>) = first.into_iter().unzip();
+    let mut apart = apart.concat();
+    apart.sort_by(|a, b| a.header.cmp(&b.header));
+    let second: Vec<Answers> = apart
+        .chunk_by(|a, b| a.header == b.header)
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .map(|group| {
+            tell(group.len());
+            ask_alone(asker, group)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let all = answers.into_iter().chain(second);
+    Ok(all.fold(Answers::default(), Answers::join))
 }
 
 /// The headers' word on a sample of functions and records against BTF's.
@@ -378,7 +432,7 @@ fn against_btf(btf: &Btf, defs: &[Def], wrong: &mut Vec<String>) -> BTreeMap<&'s
     out
 }
 
-/// Runs it.
+/// Runs it; the exit code is 1 when something disagrees.
 ///
 /// # Errors
 /// When the kernel or its compiler is not there.
@@ -413,18 +467,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     list.sort_by(|a, b| a.header.cmp(&b.header));
     let dir = tempfile::tempdir()?;
     let asker = |text: &str| compile(&cache, &kernel, &flags.args, &flags.cc, dir.path(), text);
-    let all: Vec<&Question> = list.iter().collect();
-    let answers: Vec<Answers> = all
-        .par_chunks(BATCH)
-        .map(|batch| ask(&asker, batch))
-        .collect::<anyhow::Result<_>>()?;
-    let answers = answers.into_iter().fold(Answers::default(), Answers::join);
+    let answers = ask(&asker, &list)?;
     let (mut counts, mut wrong) = (answers.counts, answers.wrong);
     if let Ok(btf) = Btf::open(&kernel.build_dir.join("vmlinux")) {
         counts.extend(against_btf(&btf, &defs, &mut wrong));
     }
     print(args, &kernel, &counts, &wrong)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(!wrong.is_empty())))
 }
 
 fn print(

@@ -469,10 +469,16 @@ impl<'u> Cursor<'u> {
         // SAFETY: the cursor's unit is alive (borrow).
         unsafe { clang_Cursor_getStorageClass(self.raw) == CX_SC_Static }
     }
-    /// An enumeration constant's value.
+    /// An enumeration constant's value; of an unsigned enumeration's as it is, not as the signed number of the same bits.
     pub fn enum_value(self) -> i64 {
-        // SAFETY: the cursor's unit is alive (borrow).
-        unsafe { clang_getEnumConstantDeclValue(self.raw) }
+        // SAFETY: the cursor's unit is alive (borrow); a null parent gives an invalid type.
+        unsafe {
+            let ty = clang_getEnumDeclIntegerType(clang_getCursorSemanticParent(self.raw));
+            if clang_getCanonicalType(ty).kind == CXType_UInt {
+                return i64::from(clang_getEnumConstantDeclUnsignedValue(self.raw) as u32);
+            }
+            clang_getEnumConstantDeclValue(self.raw)
+        }
     }
     /// Offset of a field in its record, in bits.
     pub fn field_offset(self) -> Option<u64> {
