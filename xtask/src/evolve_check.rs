@@ -189,10 +189,12 @@ fn uses(evolution: &Evolution) -> String {
         record,
         read,
         write,
+        place,
         ..
     } = &evolution.kind
     {
-        return use_member(record, read.as_deref(), write.as_deref());
+        let read = read.as_deref().or(place.as_deref());
+        return use_member(record, read, write.as_deref());
     }
     let text = evolution.text().unwrap_or_default();
     let functions = evolution

@@ -1,6 +1,7 @@
 //! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
 mod bench;
+mod census;
 mod corpus;
 mod evolve_check;
 mod facts_check;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Measure speed and memory.
     Bench(bench::Args),
+    /// List what modules use and a kernel lacks, and no rule answers.
+    Census(census::Args),
     /// Port and build random in-tree drivers, exactly as `kspan build` does.
     Corpus(corpus::Args),
     /// Compile every evolution on every kernel where it applies.
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Census(args) => census::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),

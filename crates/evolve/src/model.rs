@@ -114,6 +114,8 @@ pub enum Kind {
         read: Option<String>,
         /// An expression (a call, as a rule) that stands for an assignment; `{1}` is the value.
         write: Option<String>,
+        /// An expression that can be read, assigned and pointed to; it stands for every use instead of the two above.
+        place: Option<String>,
     },
     /// An initialiser or assignment that may be left out where the target lacks the member.
     DropField {

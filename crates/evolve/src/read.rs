@@ -88,6 +88,7 @@ struct Raw {
     adapter: Option<String>,
     read: Option<String>,
     write: Option<String>,
+    place: Option<String>,
 }
 
 /// Line of a byte offset, from 1.
@@ -159,6 +160,7 @@ fn kind_of(raw: &mut Raw) -> Result<Kind, String> {
             field: need(id, "field", raw.field.take())?,
             read: raw.read.take(),
             write: raw.write.take(),
+            place: raw.place.take(),
         },
         "header" => Kind::Header {
             home: need(id, "home", raw.home.take())?,
@@ -186,6 +188,7 @@ fn leftovers(raw: &Raw) -> Vec<&'static str> {
         ("adapter", raw.adapter.is_some()),
         ("read", raw.read.is_some()),
         ("write", raw.write.is_some()),
+        ("place", raw.place.is_some()),
         ("home_arity", !raw.home_arity.is_empty()),
     ];
     keys.extend(
@@ -209,16 +212,13 @@ fn check(evolution: &Evolution) -> Result<(), String> {
             "evolution `{id}` has a risk but no `meaning`; say what differs"
         ));
     }
-    if matches!(
-        &evolution.kind,
-        Kind::Access {
-            read: None,
-            write: None,
-            ..
-        }
-    ) {
+    if let Kind::Access {
+        read, write, place, ..
+    } = &evolution.kind
+        && (read.is_some() || write.is_some()) == place.is_some()
+    {
         return Err(format!(
-            "evolution `{id}` says neither how to `read` nor how to `write` the member; add one"
+            "evolution `{id}` must say how to `read` or `write` the member, or else its `place`"
         ));
     }
     if let Some(text) = evolution.text() {

@@ -263,10 +263,20 @@ fn replacement(
             dropped: Some(value),
         });
     }
-    let (read, write) = match access.map(|e| &e.kind) {
-        Some(Kind::Access { read, write, .. }) => (read.as_deref(), write.as_deref()),
-        _ => (None, None),
+    let (read, write, place) = match access.map(|e| &e.kind) {
+        Some(Kind::Access {
+            read, write, place, ..
+        }) => (read.as_deref(), write.as_deref(), place.as_deref()),
+        _ => (None, None, None),
     };
+    if let Some(place) = place {
+        let (range, object) = expression(bytes, start, field)?;
+        let text = format!("({})", place.replace("{0}", &object));
+        return Some(Replacement {
+            edit: keeping_lines(bytes, range, text),
+            dropped: None,
+        });
+    }
     let used = Used::at(bytes, start, field)?;
     match used.assigned {
         None => Some(Replacement {
@@ -328,28 +338,13 @@ impl Used {
     fn at(bytes: &[u8], start: usize, field: &str) -> Option<Self> {
         let all: Vec<(Token, Range<usize>)> = lex::tokens(bytes).collect();
         let at = all.binary_search_by_key(&start, |(_, r)| r.start).ok()?;
-        let punct = |i: usize| match all.get(i) {
-            Some((Token::Punct(p), _)) => Some(*p),
-            _ => None,
-        };
+        let punct = |i: usize| punct_at(&all, i);
         let text = |r: Range<usize>| String::from_utf8_lossy(&bytes[r]).into_owned();
-        if bytes.get(start..start + field.len())? != field.as_bytes() {
-            return None;
-        }
-        let arrow = punct(at.checked_sub(1)?) == Some(b'>');
-        let last = at.checked_sub(if arrow { 3 } else { 2 })?;
-        if !arrow && punct(at - 1) != Some(b'.') || arrow && punct(at - 2) != Some(b'-') {
-            return None;
-        }
-        let first = object_start(bytes, &all, last)?;
-        let base = text(all[first].1.start..all[last].1.end);
-        let object = if arrow {
-            format!("({base})")
-        } else {
-            format!("(&({base}))")
-        };
+        let (whole, object) = expression(bytes, start, field)?;
+        let first = all
+            .binary_search_by_key(&whole.start, |(_, r)| r.start)
+            .ok()?;
         let before = first.checked_sub(1);
-        let whole = all[first].1.start..start + field.len();
         let (next, after) = (punct(at + 1), punct(at + 2));
         let operator = match (next, after) {
             (Some(b'='), Some(b'=')) => {
@@ -395,6 +390,37 @@ impl Used {
             assigned: Some((operator, value)),
         })
     }
+}
+
+fn punct_at(all: &[(Token, Range<usize>)], at: usize) -> Option<u8> {
+    match all.get(at) {
+        Some((Token::Punct(p), _)) => Some(*p),
+        _ => None,
+    }
+}
+
+/// The expression `object->member` around the member's name at `start`, and a pointer to the object.
+fn expression(bytes: &[u8], start: usize, field: &str) -> Option<(Range<usize>, String)> {
+    let all: Vec<(Token, Range<usize>)> = lex::tokens(bytes).collect();
+    let at = all.binary_search_by_key(&start, |(_, r)| r.start).ok()?;
+    if bytes.get(start..start + field.len())? != field.as_bytes() {
+        return None;
+    }
+    let arrow = punct_at(&all, at.checked_sub(1)?) == Some(b'>');
+    let last = at.checked_sub(if arrow { 3 } else { 2 })?;
+    if !arrow && punct_at(&all, at - 1) != Some(b'.')
+        || arrow && punct_at(&all, at - 2) != Some(b'-')
+    {
+        return None;
+    }
+    let first = all[object_start(bytes, &all, last)?].1.start;
+    let base = String::from_utf8_lossy(&bytes[first..all[last].1.end]);
+    let object = if arrow {
+        format!("({base})")
+    } else {
+        format!("(&({base}))")
+    };
+    Some((first..start + field.len(), object))
 }
 
 /// The first token of the postfix expression that ends with token `last`.
@@ -591,6 +617,23 @@ mod tests {
         ];
         for (from, to) in cases {
             assert_eq!(replaced(from, "mem", read, write).unwrap(), to);
+        }
+    }
+
+    #[test]
+    fn a_place_stands_for_every_use() {
+        let toml = "[[evolution]]\nid = 'a'\nkind = 'access'\nrecord = 'r'\nfield = 'mem'\nplace = '((u8 *){0})[1]'\n";
+        let library =
+            kspan_evolve::Library::from_texts([("a.toml".to_owned(), toml.to_owned())]).unwrap();
+        for (from, to) in [
+            ("p = &m->u.mem;", "p = &(((u8 *)(&(m->u)))[1]);"),
+            ("m->mem++;", "(((u8 *)(m))[1])++;"),
+        ] {
+            let start = lex::find(from.as_bytes(), 0, b"mem").unwrap();
+            let made = replacement(from.as_bytes(), start, "mem", library.all().first()).unwrap();
+            let mut out = from.to_owned();
+            out.replace_range(made.edit.start..made.edit.end, &made.edit.text);
+            assert_eq!(out, to);
         }
     }
 

@@ -32,7 +32,12 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
         }];
     }
     if message.contains("has no member named") {
-        return member(first, quoted.get(1).copied().unwrap_or_default());
+        let field = quoted.get(1).copied().unwrap_or_default();
+        // gcc has no name for an inner record; the driver's own use knows the record around it.
+        if tag(first).starts_with('<') {
+            return unknown_field(field, spot);
+        }
+        return member(first, field);
     }
     if message.starts_with("conflicting type") {
         return provided_header(first, spot, home, target);
