@@ -15,6 +15,7 @@ mod index;
 mod kbuild;
 mod kernelpath;
 mod lock;
+pub mod make;
 mod mirror;
 mod record;
 mod sandbox;

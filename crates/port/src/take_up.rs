@@ -99,11 +99,7 @@ fn take_signature(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> bool {
         Detail::Function { sig, .. } => Some((sig.ret.canonical, sig.params.len())),
         _ => None,
     };
-    let said = ctx
-        .library
-        .for_name(name)
-        .into_iter()
-        .any(|e| matches!(e.kind, Kind::Override { .. }) && e.applies_to(ctx.target));
+    let said = is_overridden(ctx, name);
     match (returns(ctx.home), returns(ctx.target)) {
         _ if said => wants.overrides.insert(name.to_owned()),
         (Some((home, n)), Some((target, m))) if n == m && target == "void" && home != "void" => {
@@ -111,6 +107,14 @@ fn take_signature(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> bool {
         }
         _ => wants.overrides.insert(name.to_owned()),
     }
+}
+
+/// An evolution gives the target's function in the home kernel's form.
+fn is_overridden(ctx: &Context<'_>, name: &str) -> bool {
+    let known = ctx.library.for_name(name);
+    known
+        .into_iter()
+        .any(|e| matches!(e.kind, Kind::Override { .. }) && e.applies_to(ctx.target))
 }
 
 /// A header that the target lacks: carried whole, or led to where the target has its names.
@@ -291,6 +295,12 @@ fn take_callback(
     else {
         return Ok(false);
     };
+    // A function that an evolution gives in the home kernel's form takes the driver's function as it is.
+    if let Some((callee, _)) = field.split_once('#').filter(|_| record.is_empty())
+        && is_overridden(ctx, callee)
+    {
+        return Ok(plan.tus[index].overrides.insert(callee.to_owned()));
+    }
     let tu = &ctx.built.tus[index];
     let is_it = |b: &&Binding| &b.record == record && &b.field == field && &b.function == function;
     let mut bindings: Vec<&Binding> = tu.tu.bindings.iter().filter(is_it).collect();

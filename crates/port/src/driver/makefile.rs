@@ -4,12 +4,10 @@
 //! process reads many directories in turn and prints the variables that kbuild would act on. It runs in a sandbox
 //! with nothing writable, no network and no shell; `$(call cc-option,…)` and the like stay as they are written.
 
-use kspan_kernel::{Error, Result};
+use kspan_kernel::Result;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// What one directory's Kbuild or Makefile asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,7 +133,7 @@ pub fn evaluate(
     let mut found = Vec::with_capacity(dirs.len());
     let mut rest = dirs;
     while !rest.is_empty() {
-        let run = run_make(tree, &script(tree, config, rest))?;
+        let run = kspan_kernel::make::evaluate(tree, &script(tree, config, rest))?;
         let (mut batch, cut) = parse_dump(tree, &run.stdout);
         let done = batch.len();
         match (cut, rest.get(done)) {
@@ -208,77 +206,6 @@ fn visit(text: &mut String, tree: &Path, dir: &str) {
         "include {}\n$(kspan_dump)$(info @@end)\n$(kspan_clear)",
         file.display()
     );
-}
-
-/// What make printed.
-struct Run {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Run {
-    /// make's own words, shortened.
-    fn words(&self) -> String {
-        let text = String::from_utf8_lossy(&self.stderr);
-        let lines: Vec<&str> = text.lines().filter(|l| !l.contains("warning:")).collect();
-        let from = lines.len().saturating_sub(5);
-        lines.get(from..).unwrap_or_default().join("\n")
-    }
-}
-
-/// make in a sandbox: everything read-only, no network, an empty environment.
-fn run_make(tree: &Path, script: &str) -> Result<Run> {
-    let cannot = |why: std::io::Error| {
-        Error::Environment(format!(
-            "cannot run make in bubblewrap to read the Makefiles of {}: {why}; install the packages make and bubblewrap",
-            tree.display()
-        ))
-    };
-    let mut child = Command::new("bwrap")
-        .args([
-            "--ro-bind",
-            "/",
-            "/",
-            "--dev",
-            "/dev",
-            "--unshare-all",
-            "--die-with-parent",
-            "--chdir",
-        ])
-        .arg(tree)
-        .args(["make", "--no-print-directory", "-rR", "-f", "-", "kspan"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("LC_ALL", "C")
-        .env("TMPDIR", "/dev/shm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(cannot)?;
-    let input = child.stdin.take();
-    let out = std::thread::scope(|scope| {
-        scope.spawn(move || {
-            if let Some(mut pipe) = input {
-                // A make that stops early closes the pipe; its own words tell why.
-                let _ = pipe.write_all(script.as_bytes());
-            }
-        });
-        child.wait_with_output()
-    })
-    .map_err(cannot)?;
-    let run = Run {
-        stdout: out.stdout,
-        stderr: out.stderr,
-    };
-    if run.stdout.is_empty() {
-        return Err(Error::Environment(format!(
-            "make in bubblewrap said nothing about {}: {}; check that `bwrap --ro-bind / / --unshare-all true` works",
-            tree.display(),
-            run.words()
-        )));
-    }
-    Ok(run)
 }
 
 /// Reads the dump; the flag says that the last directory was cut off in the middle.
