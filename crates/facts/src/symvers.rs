@@ -5,16 +5,13 @@ use std::collections::HashMap;
 
 /// Reads the text of a Module.symvers.
 ///
-/// Lines are `CRC name module export namespace`, by tabs; the namespace may be missing.
+/// Lines are `CRC name module export namespace`, by tabs; the namespace may be missing. modpost takes no blank lines either.
 ///
 /// # Errors
 /// The number of the first line that is none, and what is wrong with it.
 pub fn parse(text: &str) -> Result<HashMap<String, Export>, String> {
     let mut out = HashMap::new();
     for (number, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
         let (name, export) = parse_line(line)
             .map_err(|why| format!("line {}: {why}: {:?}", number + 1, shorten(line)))?;
         out.insert(name, export);

@@ -24,8 +24,9 @@ impl View {
     /// # Errors
     /// When the kernel or its toolchain is unusable.
     pub fn open(cache: &Cache, kernel: Kernel) -> Result<Self> {
-        let flags = cache.compile_flags(&kernel)?;
+        // Facts first: they name a damaged Module.symvers, on which an empty module only fails.
         let facts = Facts::open(cache, &kernel)?;
+        let flags = cache.compile_flags(&kernel)?;
         Ok(Self {
             kernel,
             facts,
