@@ -1,6 +1,7 @@
 //! `cargo xtask evolve-check`: every evolution that gives C text, compiled on every kernel where its conditions hold.
 
 use anyhow::{Context, bail};
+use kspan_evolve::judge::{Bench, Outcome, judge};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_kernel::Cache;
 use kspan_port::Engine;
@@ -23,13 +24,6 @@ pub struct Args {
     /// Only evolutions whose id or file contains this.
     #[arg(long)]
     only: Option<String>,
-}
-
-enum Outcome {
-    Good,
-    /// It needs definitions that a port carries; nothing to compile here.
-    NeedsCarry(BTreeSet<String>),
-    Bad(String),
 }
 
 /// Runs it.
@@ -142,95 +136,6 @@ fn report(
     }
 }
 
-/// The text with everything it needs, as one source file.
-fn source(
-    library: &Library,
-    evolution: &Evolution,
-    view: &View,
-) -> Result<String, BTreeSet<String>> {
-    let plan = library.plan(evolution.needs.iter().map(String::as_str), view);
-    let there = |name: &String| view.has(name);
-    let missing: BTreeSet<String> = plan
-        .carry
-        .iter()
-        .chain(&plan.unserved)
-        .filter(|n| !there(n))
-        .cloned()
-        .collect();
-    if !missing.is_empty() {
-        return Err(missing);
-    }
-    let mut includes: BTreeSet<&str> = ["linux/module.h", "linux/kernel.h", "linux/slab.h"].into();
-    let all: Vec<&Evolution> = plan.evolutions.into_iter().chain([evolution]).collect();
-    includes.extend(
-        all.iter()
-            .flat_map(|e| e.includes.iter().map(String::as_str)),
-    );
-    let mut text = String::from("#include <linux/module.h>\n");
-    let includes: String = includes
-        .iter()
-        .map(|h| format!("#include <{h}>\n"))
-        .collect();
-    text.push_str(&includes);
-    for e in all {
-        text.push_str(&format!(
-            "#line 1 \"{}\"\n{}\n",
-            e.id,
-            e.text().unwrap_or_default()
-        ));
-    }
-    text.push_str(&uses(evolution));
-    Ok(text)
-}
-
-/// Takes the address of every function that the text defines, so that none goes unread.
-fn uses(evolution: &Evolution) -> String {
-    if let Kind::Access {
-        record,
-        read,
-        write,
-        place,
-        ..
-    } = &evolution.kind
-    {
-        let read = read.as_deref().or(place.as_deref());
-        return use_member(record, read, write.as_deref());
-    }
-    let text = evolution.text().unwrap_or_default();
-    let functions = evolution
-        .provides
-        .iter()
-        .filter(|name| text.lines().any(|line| defines(line, name)));
-    functions
-        .map(|n| {
-            format!(
-                "void *kspan_use_{n}(void);\nvoid *kspan_use_{n}(void) {{ return (void *){n}; }}\n"
-            )
-        })
-        .collect()
-}
-
-/// A function that reads and writes a member by the evolution's expressions.
-fn use_member(record: &str, read: Option<&str>, write: Option<&str>) -> String {
-    let fill = |e: &str| e.replace("{0}", "(p)").replace("{1}", "(0)");
-    let statement =
-        |e: Option<&str>| e.map_or(String::new(), |e| format!("\t(void)({});\n", fill(e)));
-    format!(
-        "void kspan_use_{record}(struct {record} *p);\nvoid kspan_use_{record}(struct {record} *p)\n{{\n{}{}}}\n",
-        statement(read),
-        write.map_or(String::new(), |e| format!("\t{};\n", fill(e))),
-    )
-}
-
-/// The line starts the definition of the function: `static inline int name(`, not `static int kspan_name(`.
-fn defines(line: &str, name: &str) -> bool {
-    let before = line
-        .strip_prefix("static ")
-        .and_then(|rest| rest.split_once(&format!("{name}(")))
-        .map(|(b, _)| b);
-    before.is_some_and(|b| b.ends_with([' ', '*']))
-}
-
 fn compile(
     engine: &Engine,
     library: &Library,
@@ -238,44 +143,12 @@ fn compile(
     view: &View,
     work: &Path,
 ) -> anyhow::Result<Outcome> {
-    if let Kind::Override { home_arity, .. } = &evolution.kind
-        && home_arity.is_empty()
-        && evolution.body.is_empty()
-        && evolution.body_lacks.is_empty()
-    {
-        return Ok(Outcome::Bad(
-            "an override must say which form it serves: home_arity, body or body_lacks".to_owned(),
-        ));
-    }
-    let text = match source(library, evolution, view) {
-        Ok(text) => text,
-        Err(missing) => return Ok(Outcome::NeedsCarry(missing)),
+    let bench = Bench {
+        cache: &engine.cache,
+        kernel: &view.kernel,
+        flags: &view.flags,
+        view,
+        work,
     };
-    let name = format!(
-        "{}-{}.c",
-        evolution.id,
-        view.kernel.digest.get(..8).unwrap_or("k")
-    );
-    std::fs::write(work.join(&name), text)?;
-    let output = engine
-        .cache
-        .sandboxed(&view.kernel, &view.flags.cc, work, &[])?
-        .args(&view.flags.args)
-        .args([
-            "-DKBUILD_MODNAME=\"kspan\"",
-            "-DKBUILD_BASENAME=\"kspan\"",
-            "-D__KBUILD_MODNAME=kmod_kspan",
-        ])
-        .args(["-std=gnu11", "-fsyntax-only", "-Werror", &name])
-        .output()?;
-    if output.status.success() {
-        return Ok(Outcome::Good);
-    }
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    let errors: Vec<&str> = words
-        .lines()
-        .filter(|l| l.contains("error"))
-        .take(5)
-        .collect();
-    Ok(Outcome::Bad(errors.join("\n")))
+    Ok(judge(&bench, library, evolution)?)
 }

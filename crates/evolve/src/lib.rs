@@ -4,14 +4,16 @@
 //! kernel that lacks it. Whether it applies is decided by facts of the target alone ([`KernelView`]).
 //!
 //! Never: looks at version numbers, names a driver, edits text.
-//! Its main function is [`Library::load`].
+//! Its main functions are [`Library::load`] and, for evolutions that nobody has written yet, [`learn::learn`].
 
 mod conditions;
+pub mod judge;
+pub mod learn;
 mod library;
 mod model;
 mod read;
 
 pub use conditions::KernelView;
 pub use library::{Library, Plan};
-pub use model::{Condition, Evolution, Kind, Risk};
+pub use model::{Condition, Evidence, Evolution, Kind, Risk, Tier};
 pub use read::{LoadError, LoadErrors};

@@ -133,6 +133,59 @@ pub enum Kind {
     },
 }
 
+/// How far a learned evolution can be trusted.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Many files agree, nothing was supplied or lost, and it compiled with the home kernel's own types.
+    Proven,
+    /// Enough files agree and its text compiled.
+    Likely,
+    /// It loses something, or nothing could test it: read it before it is used.
+    Review,
+}
+
+impl Tier {
+    /// The word that files and tables use.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Likely => "likely",
+            Self::Review => "review",
+        }
+    }
+}
+
+/// What a learned evolution was learned from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// How far it can be trusted.
+    pub tier: Tier,
+    /// Files whose maintainers made this edit.
+    pub files: usize,
+    /// Places where they made it.
+    pub sites: usize,
+    /// Places that were changed in another way.
+    #[serde(default)]
+    pub against: usize,
+    /// Places that the learner could not make sense of.
+    #[serde(default)]
+    pub unresolved: usize,
+    /// Some of the places, `path:line` in the home kernel's tree.
+    #[serde(default)]
+    pub examples: Vec<String>,
+    /// The first place as the home kernel has it.
+    #[serde(default)]
+    pub before: String,
+    /// The same place as the target has it.
+    #[serde(default)]
+    pub after: String,
+}
+
 /// One change of the kernel's API and how a target without it is served.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Evolution {
@@ -168,6 +221,8 @@ pub struct Evolution {
     pub commit: String,
     /// Why the change exists.
     pub why: String,
+    /// What it was learned from; none for one that a person wrote.
+    pub evidence: Option<Evidence>,
     /// The file that holds it.
     pub file: String,
     /// The line at which it starts.

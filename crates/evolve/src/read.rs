@@ -1,6 +1,6 @@
 //! From TOML to evolutions, with file and line in every complaint.
 
-use crate::model::{Condition, Evolution, Kind, Risk};
+use crate::model::{Condition, Evidence, Evolution, Kind, Risk};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -89,6 +89,7 @@ struct Raw {
     read: Option<String>,
     write: Option<String>,
     place: Option<String>,
+    evidence: Option<Evidence>,
 }
 
 /// Line of a byte offset, from 1.
@@ -268,6 +269,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         meaning: raw.meaning,
         commit: raw.commit,
         why: raw.why,
+        evidence: raw.evidence,
         file: file.to_owned(),
         line,
     };

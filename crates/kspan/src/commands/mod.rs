@@ -3,11 +3,14 @@
 pub mod build;
 pub mod check;
 pub mod drivers;
+pub mod evolution;
 pub mod facts;
 pub mod generate;
 pub mod init;
 pub mod kernel;
+pub mod learn;
 pub mod port;
+pub mod why;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -48,6 +51,12 @@ pub enum Command {
     Port(port::Args),
     /// Port and build drivers on kernels: the matrix.
     Build(build::Args),
+    /// Learn evolutions from two kernel trees.
+    Learn(learn::Args),
+    /// Tell the life of an API across kernels, and the evolutions that cover it.
+    Why(why::Args),
+    /// List, show and test evolutions.
+    Evolution(evolution::Args),
     /// Print a shell's completion script.
     Completions(generate::Completions),
     /// Write the manual pages into a directory.
@@ -77,6 +86,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args, cache(cli)?, cli.json),
         Command::Port(args) => port::run(args, cache(cli)?, cli.json),
         Command::Build(args) => build::run(args, cache(cli)?, cli.json),
+        Command::Learn(args) => learn::run(args, cache(cli)?, cli.json),
+        Command::Why(args) => why::run(args, cache(cli)?, cli.json),
+        Command::Evolution(args) => evolution::run(args, || cache(cli), cli.json),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }
