@@ -5,7 +5,7 @@ DESTDIR ?=
 SECONDS ?= 20
 SEED ?= 1
 
-.PHONY: help setup build test lint demo fuzz bench clean install
+.PHONY: help setup build test lint demo fuzz bench clean install install-dkms
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -43,3 +43,17 @@ install: build ## into $(DESTDIR)$(PREFIX): the program, its manual pages and co
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 	target/release/kspan completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/kspan
 	target/release/kspan completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_kspan
+
+HOOKS = crates/deliver/hooks
+
+install-dkms: install ## kspan as this system's dkms: the link, and the hooks of kernel packages
+	install -d $(DESTDIR)/usr/sbin $(DESTDIR)/var/lib/dkms $(DESTDIR)/etc/dkms/framework.conf.d
+	ln -sf $(PREFIX)/bin/kspan $(DESTDIR)/usr/sbin/dkms
+	install -Dm755 $(HOOKS)/dkms_autoinstaller $(DESTDIR)/usr/lib/dkms/dkms_autoinstaller
+	install -Dm755 $(HOOKS)/common.postinst $(DESTDIR)/usr/lib/dkms/common.postinst
+	install -Dm755 $(HOOKS)/kernel-preinst $(DESTDIR)/etc/kernel/preinst.d/dkms
+	install -Dm755 $(HOOKS)/kernel-postinst $(DESTDIR)/etc/kernel/postinst.d/dkms
+	install -Dm755 $(HOOKS)/kernel-postinst $(DESTDIR)/etc/kernel/header_postinst.d/dkms
+	install -Dm755 $(HOOKS)/kernel-prerm $(DESTDIR)/etc/kernel/prerm.d/dkms
+	install -Dm755 $(HOOKS)/40-dkms.install $(DESTDIR)/usr/lib/kernel/install.d/40-dkms.install
+	install -Dm644 $(HOOKS)/dkms.service $(DESTDIR)/usr/lib/systemd/system/dkms.service

@@ -3,6 +3,8 @@
 mod bench;
 mod census;
 mod corpus;
+mod dkms_faults;
+mod dkms_suite;
 mod evolve_check;
 mod facts_check;
 mod fuzz;
@@ -26,6 +28,10 @@ enum Command {
     Census(census::Args),
     /// Port and build random in-tree drivers, exactly as `kspan build` does.
     Corpus(corpus::Args),
+    /// Kill `kspan dkms` at every system call that changes the disk.
+    DkmsFaults(dkms_faults::Args),
+    /// Run dkms' own test suite with kspan as `dkms`.
+    DkmsSuite(dkms_suite::Args),
     /// Compile every evolution on every kernel where it applies.
     EvolveCheck(evolve_check::Args),
     /// Compare random facts with what the kernel's own compiler and BTF say.
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Census(args) => census::run(&args),
         Command::Corpus(args) => corpus::run(&args),
+        Command::DkmsFaults(args) => dkms_faults::run(&args),
+        Command::DkmsSuite(args) => dkms_suite::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

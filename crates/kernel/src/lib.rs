@@ -19,6 +19,7 @@ pub mod make;
 mod mirror;
 mod record;
 mod sandbox;
+pub mod shell;
 mod signature;
 mod toolchain;
 mod unpack;

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     output::end_with_the_reader();
+    if let Some(code) = commands::dkms::called_as() {
+        return code;
+    }
     let cli = commands::Cli::parse();
     match commands::run(&cli) {
         Ok(code) => code,

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod check;
+pub mod dkms;
 pub mod drivers;
 pub mod evolution;
 pub mod facts;
@@ -57,6 +58,8 @@ pub enum Command {
     Why(why::Args),
     /// List, show and test evolutions.
     Evolution(evolution::Args),
+    /// Manage modules as packages: a drop-in for dkms.
+    Dkms(dkms::Args),
     /// Print a shell's completion script.
     Completions(generate::Completions),
     /// Write the manual pages into a directory.
@@ -89,6 +92,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Learn(args) => learn::run(args, cache(cli)?, cli.json),
         Command::Why(args) => why::run(args, cache(cli)?, cli.json),
         Command::Evolution(args) => evolution::run(args, || cache(cli), cli.json),
+        Command::Dkms(args) => Ok(dkms::run(args)),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

@@ -1,0 +1,168 @@
+//! What a module says of itself: `version` and `srcversion` of its `.modinfo` section, packed or not.
+
+use object::{Object, ObjectSection};
+use std::cmp::Ordering;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The endings that a module's file can have.
+pub const ENDINGS: [&str; 4] = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"];
+
+/// A module larger than this when unpacked is not read.
+const LIMIT: u64 = 1 << 30;
+
+/// A module's version and source version; empty where it has none, or is no module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Info {
+    /// The first word of `version`.
+    pub version: String,
+    /// `srcversion`, or the second word of `version` as old modules had it.
+    pub source: String,
+}
+
+/// The file of a module in a directory, whatever its packing.
+pub fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    ENDINGS
+        .iter()
+        .map(|e| dir.join(format!("{name}{e}")))
+        .find(|p| p.exists())
+}
+
+/// Every file of a module under a directory.
+pub fn find_all(tree: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = walkdir::WalkDir::new(tree).into_iter().filter_entry(|e| {
+        let name = e.file_name();
+        e.depth() != 1 || (name != "build" && name != "source")
+    });
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|e| e.file_type().is_file())
+        .filter(|e| {
+            let file = e.file_name().to_string_lossy();
+            file.strip_prefix(name)
+                .is_some_and(|rest| ENDINGS.contains(&rest))
+        })
+        .map(walkdir::DirEntry::into_path)
+        .collect();
+    found.sort();
+    found
+}
+
+/// Reads a module.
+pub fn read(path: &Path) -> Info {
+    unpacked(path)
+        .map(|bytes| parse(&bytes))
+        .unwrap_or_default()
+}
+
+fn unpacked(path: &Path) -> std::io::Result<Vec<u8>> {
+    let packed = std::fs::read(path)?;
+    let mut bytes = Vec::new();
+    let mut read = |reader: &mut dyn Read| reader.take(LIMIT).read_to_end(&mut bytes);
+    match packed.get(..4) {
+        Some([0x1f, 0x8b, ..]) => read(&mut flate2::read::MultiGzDecoder::new(&packed[..]))?,
+        Some([0xfd, b'7', b'z', b'X']) => read(&mut liblzma::read::XzDecoder::new_multi_decoder(
+            &packed[..],
+        ))?,
+        Some([0x28, 0xb5, 0x2f, 0xfd]) => {
+            let mut decoder = ruzstd::decoding::StreamingDecoder::new(&packed[..])
+                .map_err(std::io::Error::other)?;
+            read(&mut decoder)?
+        }
+        _ => return Ok(packed),
+    };
+    Ok(bytes)
+}
+
+/// Reads a module's bytes; what is no ELF file says nothing.
+pub fn parse(bytes: &[u8]) -> Info {
+    let section = object::File::parse(bytes).ok().and_then(|f| {
+        f.section_by_name(".modinfo")?
+            .data()
+            .ok()
+            .map(<[u8]>::to_vec)
+    });
+    let mut info = Info::default();
+    let mut checksum = String::new();
+    for field in section.unwrap_or_default().split(|b| *b == 0) {
+        let field = String::from_utf8_lossy(field);
+        if let Some(version) = field.strip_prefix("version=") {
+            let mut words = version.split_whitespace();
+            info.version = words.next().unwrap_or_default().to_owned();
+            checksum = words.next().unwrap_or_default().to_owned();
+        } else if let Some(source) = field.strip_prefix("srcversion=") {
+            info.source = source
+                .split_whitespace()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+        }
+    }
+    if info.source.is_empty() {
+        info.source = checksum;
+    }
+    info
+}
+
+/// How two modules' versions stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// The same version of the same source.
+    Same,
+    /// The same version, another source.
+    SameVersion,
+    /// The first one is newer or older.
+    Differ(Ordering),
+}
+
+/// Compares two modules.
+pub fn compare(a: &Info, b: &Info) -> Versions {
+    if a.version != b.version {
+        return Versions::Differ(crate::padded(&a.version).cmp(&crate::padded(&b.version)));
+    }
+    if a.source == b.source {
+        Versions::Same
+    } else {
+        Versions::SameVersion
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(version: &str, source: &str) -> Info {
+        Info {
+            version: version.into(),
+            source: source.into(),
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_before_sources() {
+        assert_eq!(compare(&info("1", "a"), &info("1", "a")), Versions::Same);
+        assert_eq!(
+            compare(&info("1", "a"), &info("1", "b")),
+            Versions::SameVersion
+        );
+        assert_eq!(
+            compare(&info("1.10", ""), &info("1.9", "")),
+            Versions::Differ(Ordering::Greater)
+        );
+    }
+
+    #[test]
+    fn what_is_no_module_says_nothing() {
+        for bytes in [
+            &b""[..],
+            b"\x7fELF",
+            b"\x1f\x8b\x08",
+            &[0xfd, b'7', b'z', b'X', b'Z', 0],
+        ] {
+            assert_eq!(parse(bytes), Info::default());
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            assert_eq!(read(file.path()), Info::default());
+        }
+    }
+}
