@@ -51,16 +51,19 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
             home,
             target,
         } => {
-            !view.has_field(record, first_step(home)) && view.has_field(record, first_step(target))
+            // The same name twice: the structure that an override gives in the target's place has the member.
+            let given = home == target && view.has(record);
+            !view.has_field(record, first_step(home))
+                && (given || view.has_field(record, first_step(target)))
         }
         // Without a structure it is a function's argument, `function#0`.
         Kind::Callback { record, field, .. } if record.is_empty() => field
             .split_once('#')
             .is_some_and(|(function, _)| view.has(function)),
-        Kind::Callback { record, field, .. } => view.has_field(record, field),
-        Kind::Access { record, field, .. } | Kind::DropField { record, field } => {
-            view.has(record) && !view.has_field(record, field)
-        }
+        Kind::Callback { record, field, .. } => view.has_field(record, first_step(field)),
+        Kind::Access { record, field, .. }
+        | Kind::DropField { record, field }
+        | Kind::Refuse { record, field } => view.has(record) && !view.has_field(record, field),
         Kind::Header { home, target } => !view.header_exists(home) && view.header_exists(target),
     }
 }

@@ -76,7 +76,8 @@ impl Library {
                 Kind::Field { record, .. }
                 | Kind::Callback { record, .. }
                 | Kind::Access { record, .. }
-                | Kind::DropField { record, .. } => (&mut self.by_record, record),
+                | Kind::DropField { record, .. }
+                | Kind::Refuse { record, .. } => (&mut self.by_record, record),
                 Kind::Header { home, .. } => (&mut self.by_header, home),
                 Kind::Define { .. } | Kind::Override { .. } => continue,
             };
@@ -137,6 +138,14 @@ impl Library {
     pub fn drops(&self, record: &str, member: &str) -> Vec<&Evolution> {
         self.pick(self.by_record.get(record))
             .filter(|e| matches!(&e.kind, Kind::DropField { field, .. } if field == member))
+            .collect()
+    }
+
+    /// Why a member must not be left out.
+    #[must_use]
+    pub fn refusals(&self, record: &str, member: &str) -> Vec<&Evolution> {
+        self.pick(self.by_record.get(record))
+            .filter(|e| matches!(&e.kind, Kind::Refuse { field, .. } if field == member))
             .collect()
     }
 

@@ -124,6 +124,14 @@ pub enum Kind {
         /// The member.
         field: String,
     },
+    /// A member that nothing on the target stands for and that must not be left out: the gap stays open, and `meaning` says
+    /// why.
+    Refuse {
+        /// Tag of the structure.
+        record: String,
+        /// The member.
+        field: String,
+    },
     /// A header has another name on the target.
     Header {
         /// As the driver includes it.

@@ -156,6 +156,10 @@ fn kind_of(raw: &mut Raw) -> Result<Kind, String> {
             record: need(id, "record", raw.record.take())?,
             field: need(id, "field", raw.field.take())?,
         },
+        "refuse" => Kind::Refuse {
+            record: need(id, "record", raw.record.take())?,
+            field: need(id, "field", raw.field.take())?,
+        },
         "access" => Kind::Access {
             record: need(id, "record", raw.record.take())?,
             field: need(id, "field", raw.field.take())?,
@@ -169,7 +173,7 @@ fn kind_of(raw: &mut Raw) -> Result<Kind, String> {
         },
         other => {
             return Err(format!(
-                "evolution `{id}` has the unknown kind `{other}`; use define, override, field, access, callback, drop-field or header"
+                "evolution `{id}` has the unknown kind `{other}`; use define, override, field, access, callback, drop-field, refuse or header"
             ));
         }
     })
@@ -220,6 +224,11 @@ fn check(evolution: &Evolution) -> Result<(), String> {
     {
         return Err(format!(
             "evolution `{id}` must say how to `read` or `write` the member, or else its `place`"
+        ));
+    }
+    if matches!(evolution.kind, Kind::Refuse { .. }) && evolution.meaning.trim().is_empty() {
+        return Err(format!(
+            "evolution `{id}` refuses without a `meaning`; say what would be lost"
         ));
     }
     if let Some(text) = evolution.text() {

@@ -64,6 +64,13 @@ pub fn take_up(
             "",
         );
     }
+    let refusals = ctx.library.refusals(record, field);
+    if let Some(refusal) = refusals.into_iter().find(|e| e.applies_to(ctx.target)) {
+        return Err(format!(
+            "struct {record} has no member {field} on the target: {}",
+            refusal.meaning
+        ));
+    }
     replace_uses(plan, ctx, index, &uses, record, field)
 }
 

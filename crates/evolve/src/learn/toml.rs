@@ -97,6 +97,11 @@ fn one(out: &mut String, e: &Evolution) {
             line("record", quoted(record));
             line("field", quoted(field));
         }
+        Kind::Refuse { record, field } => {
+            line("kind", quoted("refuse"));
+            line("record", quoted(record));
+            line("field", quoted(field));
+        }
         Kind::Header { home, target } => {
             line("kind", quoted("header"));
             line("home", quoted(home));

@@ -89,7 +89,8 @@ fn subject(e: &Evolution) -> String {
         } => format!("{record}.{home} → {target}"),
         Kind::Callback { record, field, .. }
         | Kind::Access { record, field, .. }
-        | Kind::DropField { record, field } => format!("{record}.{field}"),
+        | Kind::DropField { record, field }
+        | Kind::Refuse { record, field } => format!("{record}.{field}"),
         Kind::Header { home, target } => format!("{home} → {target}"),
     }
 }

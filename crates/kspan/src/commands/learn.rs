@@ -230,6 +230,7 @@ pub fn kind_word(kind: &Kind) -> &'static str {
         Kind::Callback { .. } => "callback",
         Kind::Access { .. } => "access",
         Kind::DropField { .. } => "drop-field",
+        Kind::Refuse { .. } => "refuse",
         Kind::Header { .. } => "header",
     }
 }

@@ -157,7 +157,8 @@ fn part(e: &Evolution, name: &str) -> Option<&'static str> {
             Kind::Field { record, home, .. } => member(record, home),
             Kind::Callback { record, field, .. }
             | Kind::Access { record, field, .. }
-            | Kind::DropField { record, field } => member(record, field),
+            | Kind::DropField { record, field }
+            | Kind::Refuse { record, field } => member(record, field),
             Kind::Header { home, .. } => home == name,
             Kind::Define { .. } | Kind::Override { .. } => false,
         };
