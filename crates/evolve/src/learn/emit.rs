@@ -165,6 +165,17 @@ fn is_constant(word: &str) -> bool {
     first.is_ascii_digit() || first == b'"' || capitals || matches!(word, "true" | "false")
 }
 
+/// A managed resource (`devm_`, `drmm_`, `pcim_`) whose form is managed by nobody: the release stands elsewhere in the target's
+/// drivers, where one use cannot see it.
+fn loses_its_release(name: &str, template: &str) -> bool {
+    let managed = |n: &str| {
+        ["devm_", "drmm_", "pcim_"]
+            .iter()
+            .any(|p| n.trim_start_matches('_').starts_with(p))
+    };
+    managed(name) && !names(template).into_iter().any(managed)
+}
+
 /// What a form may do to meaning.
 fn judged(tally: &Tally, deleted: bool) -> (Risk, String) {
     if deleted {
@@ -355,6 +366,12 @@ impl Maker<'_> {
                     "{} has both names: they need not mean the same",
                     self.home.release
                 ),
+            );
+        }
+        if loses_its_release(name, &tally.template) {
+            judged = (
+                Risk::Behaviour,
+                "nothing releases it when the device goes".to_owned(),
             );
         }
         if let Some(words) = written.twice {
@@ -1014,6 +1031,13 @@ mod tests {
     fn what_is_supplied_is_told() {
         assert_eq!(supplied("g ( {0} , GFP_KERNEL , 0 )"), ["GFP_KERNEL", "0"]);
         assert!(supplied("g ( {0} -> a )").is_empty());
+    }
+
+    #[test]
+    fn a_managed_resource_stays_managed() {
+        assert!(loses_its_release("devm_a", "a ( {0} , true )"));
+        assert!(!loses_its_release("devm_a", "devm_b ( {0} )"));
+        assert!(!loses_its_release("a", "b ( {0} )"));
     }
 
     #[test]
