@@ -403,13 +403,17 @@ impl Maker<'_> {
             e.lacks = vec![Condition::Name(name.to_owned())];
         }
         let mut conditions: Vec<&str> = used.iter().copied().filter(|n| *n != name).collect();
+        conditions.extend(written.types.iter().map(String::as_str));
         conditions.sort_unstable();
         conditions.dedup();
         e.has = conditions
             .into_iter()
-            .take(6)
+            .take(8)
             .map(|n| Condition::Name(n.to_owned()))
             .collect();
+        if let (Some(sig), false) = (&anchor.signature, deleted) {
+            e.has.extend(read_members(&tally.template, sig));
+        }
         e.includes = self.includes(
             used.iter()
                 .copied()
@@ -856,6 +860,26 @@ impl Maker<'_> {
     }
 }
 
+/// Members of the arguments that a form reads, as conditions; a macro's text is not compiled before it is used.
+fn read_members(template: &str, sig: &Signature) -> Vec<Condition> {
+    let words: Vec<&str> = template.split(' ').collect();
+    let member = |three: &[&str]| {
+        let [arg, "->", member] = three else {
+            return None;
+        };
+        let ty = &sig.params.get(number(arg)?)?.ty.canonical;
+        let tag = super::anchors::tag_of(ty)?;
+        Some(Condition::Field(tag.to_owned(), (*member).to_owned()))
+    };
+    let mut all: Vec<Condition> = Vec::new();
+    for found in words.windows(3).filter_map(member) {
+        if !all.contains(&found) {
+            all.push(found);
+        }
+    }
+    all
+}
+
 /// `{0} -> a . b` as `a.b`.
 fn path(template: &str) -> Option<String> {
     let rest = template.strip_prefix("{0} -> ")?;
@@ -1031,6 +1055,27 @@ mod tests {
     fn what_is_supplied_is_told() {
         assert_eq!(supplied("g ( {0} , GFP_KERNEL , 0 )"), ["GFP_KERNEL", "0"]);
         assert!(supplied("g ( {0} -> a )").is_empty());
+    }
+
+    #[test]
+    fn members_that_a_form_reads_are_conditions() {
+        let ty = kspan_facts::Ty {
+            spelling: "struct dev *".to_owned(),
+            canonical: "struct dev *".to_owned(),
+        };
+        let param = kspan_facts::Param {
+            name: String::new(),
+            ty: ty.clone(),
+        };
+        let sig = Signature {
+            ret: ty,
+            params: vec![param],
+            variadic: false,
+        };
+        assert_eq!(
+            read_members("g ( {0} -> state , {0} -> state , {1} -> x )", &sig),
+            [Condition::parse("struct dev.state")]
+        );
     }
 
     #[test]

@@ -152,12 +152,20 @@ pub fn render(template: &str, name: impl Fn(usize) -> String) -> String {
             }
             None => (*word).to_owned(),
         };
-        if !out.is_empty() && gap(before.unwrap_or(""), word) {
+        let further = i.checked_sub(2).and_then(|b| words.get(b)).copied();
+        let binary = matches!(before, Some("&" | "*")) && further.is_some_and(is_operand);
+        if !out.is_empty() && (binary || gap(before.unwrap_or(""), word)) {
             out.push(' ');
         }
         out.push_str(&text);
     }
     out
+}
+
+/// What an operator after it takes as its left side.
+fn is_operand(word: &str) -> bool {
+    let first = word.bytes().next().unwrap_or(b' ');
+    first.is_ascii_alphanumeric() || matches!(first, b'_' | b')' | b']' | b'{')
 }
 
 /// A blank between two tokens, as the kernel's style has it.
@@ -167,7 +175,7 @@ fn gap(before: &str, after: &str) -> bool {
     if TIGHT_AFTER.contains(&before) || TIGHT_BEFORE.contains(&after) {
         return false;
     }
-    let keyword = matches!(before, "return" | "if" | "sizeof");
+    let keyword = matches!(before, "return" | "if");
     !(after == "("
         && !keyword
         && before
@@ -232,5 +240,6 @@ mod tests {
         assert_eq!(render("g ( {0} , & {1} )", name), "g(a0, &(a1))");
         assert_eq!(render("{0} -> f = {1}", name), "(a0)->f = (a1)");
         assert_eq!(render("! g ( {0} )", name), "!g(a0)");
+        assert_eq!(render("{0} -> f & F", name), "(a0)->f & F");
     }
 }
