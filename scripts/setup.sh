@@ -30,6 +30,11 @@ need libelf1 has_library libelf.so.1                            # objtool of the
 need libclang1-14 has_libclang                                  # facts
 need bubblewrap has_program bwrap                               # every build runs in a sandbox
 need mmdebstrap has_program mmdebstrap                          # a compiler that this machine does not have
+need qemu-system-x86 has_program qemu-system-x86_64             # kspan test: machines
+need busybox-static has_program busybox                         # what runs in them
+need iproute2 has_program ip                                    # the suite's CAN drivers, in them
+need can-utils has_program cansend                              # the same
+need alsa-utils has_program aplay                               # its sound drivers
 need gpgv has_program gpgv                                      # signatures of the archive
 need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt # cargo's downloads

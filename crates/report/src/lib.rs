@@ -6,7 +6,9 @@
 mod check;
 mod diff;
 mod matrix;
+mod trial;
 
 pub use check::{CheckCell, check_text};
 pub use diff::port_diff;
 pub use matrix::{matrix_json, matrix_table, port_text};
+pub use trial::{trial_json, trial_table};

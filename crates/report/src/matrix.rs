@@ -95,7 +95,7 @@ pub fn matrix_table(done: &[Done]) -> String {
     out
 }
 
-fn short(kernel: &str) -> &str {
+pub(crate) fn short(kernel: &str) -> &str {
     kernel.strip_prefix("debian/").unwrap_or(kernel)
 }
 

@@ -38,17 +38,7 @@ impl Selection {
     /// # Errors
     /// When one is not there, or none is.
     pub fn targets(&self, engine: &Engine) -> anyhow::Result<Vec<Arc<View>>> {
-        let names = if self.on.is_empty() {
-            newest(&engine.cache)?
-        } else {
-            self.on.clone()
-        };
-        if names.is_empty() {
-            anyhow::bail!(kspan_kernel::Error::Input(
-                "no kernel is in the cache; fetch some first, for example `kspan kernel fetch debian/bookworm`".into()
-            ));
-        }
-        names.iter().map(|name| Ok(engine.view(name)?)).collect()
+        targets(&self.on, engine)
     }
 
     /// How many workers.
@@ -56,6 +46,24 @@ impl Selection {
         self.jobs
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
+}
+
+/// Opens the kernels that are named, or the newest of each fetched series.
+///
+/// # Errors
+/// When one is not there, or none is.
+pub fn targets(on: &[String], engine: &Engine) -> anyhow::Result<Vec<Arc<View>>> {
+    let names = if on.is_empty() {
+        newest(&engine.cache)?
+    } else {
+        on.to_vec()
+    };
+    if names.is_empty() {
+        anyhow::bail!(kspan_kernel::Error::Input(
+            "no kernel is in the cache; fetch some first, for example `kspan kernel fetch debian/bookworm`".into()
+        ));
+    }
+    names.iter().map(|name| Ok(engine.view(name)?)).collect()
 }
 
 /// Opens a driver's directory.

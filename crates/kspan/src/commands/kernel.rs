@@ -283,14 +283,14 @@ fn remove(cache: &Cache, names: &[String], json: bool) -> anyhow::Result<()> {
 }
 
 /// Tells what a fetch is doing: a bar on a terminal, else one line for each step; always on stderr.
-struct Teller {
+pub(super) struct Teller {
     bar: ProgressBar,
     plain: bool,
     last: RefCell<String>,
 }
 
 impl Teller {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let plain = !std::io::stderr().is_terminal();
         let bar = if plain {
             ProgressBar::hidden()
@@ -310,7 +310,7 @@ impl Teller {
         }
     }
 
-    fn tell(&self, progress: &Progress) {
+    pub(super) fn tell(&self, progress: &Progress) {
         let text = step(progress);
         if let Progress::Download { done, total, .. } = progress {
             self.bar.set_length(*total);

@@ -11,6 +11,7 @@ pub mod init;
 pub mod kernel;
 pub mod learn;
 pub mod port;
+pub mod test;
 pub mod why;
 
 use clap::{Parser, Subcommand};
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 /// One driver source, spanning every kernel.
 ///
 /// The driver is written once, against the newest kernel. kspan derives the rest: what each kernel lacks (check), a port
-/// for each (port), and built modules (build).
+/// for each (port), built modules (build), and the proof in an emulated machine (test).
 ///
 /// Exit codes: 0 all well; 1 the answer is no (gaps, failed cells); 2 usage; 3 environment.
 #[derive(Debug, Parser)]
@@ -60,6 +61,8 @@ pub enum Command {
     Evolution(evolution::Args),
     /// Manage modules as packages: a drop-in for dkms.
     Dkms(dkms::Args),
+    /// Boot kernels in QEMU and try the ported modules there.
+    Test(test::Args),
     /// Print a shell's completion script.
     Completions(generate::Completions),
     /// Write the manual pages into a directory.
@@ -93,6 +96,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(args, cache(cli)?, cli.json),
         Command::Evolution(args) => evolution::run(args, || cache(cli), cli.json),
         Command::Dkms(args) => Ok(dkms::run(args)),
+        Command::Test(args) => test::run(args, cache(cli)?, cli.json),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

@@ -114,6 +114,7 @@ impl SourceTree<'_> {
                 path: chosen.path.clone(),
             }),
             config,
+            smoke: None,
         };
         let traces = self.trace_headers(&closure, &root);
         let kbuild = render::kbuild(

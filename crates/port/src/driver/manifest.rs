@@ -19,6 +19,112 @@ pub struct Origin {
     pub path: String,
 }
 
+/// How a driver is tried in an emulated machine: `[smoke]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smoke {
+    /// Devices to plug in, each QEMU's option and value: `-device e1000e,netdev={id}`. `{id}` is a name of the driver's own,
+    /// `{dir}` the machine's scratch directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub qemu: Vec<String>,
+    /// The machine's kind, for devices that the usual one (`q35`) has no place for: `pc`. Such a driver has a machine to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Modules of the kernel to load first, which a full system would load by itself; `NAME?` where the kernel has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    /// Programs of this machine that the script runs, beside busybox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
+    /// Scratch disks to make, 64 MiB each, at `{dir}/NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<String>,
+    /// The test, a shell script for the guest that ends with `pass` or `fail WHY`.
+    pub script: String,
+    /// Commands that let go of the modules before they are unloaded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
+    /// How long the script may take.
+    #[serde(default = "default_seconds")]
+    pub seconds: u64,
+    /// It needs a machine to itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+    /// What a passed test ends with.
+    #[serde(default)]
+    pub ends: SmokeEnd,
+}
+
+/// What a passed smoke test ends with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SmokeEnd {
+    /// The script's `pass`.
+    #[default]
+    Pass,
+    /// The machine's watchdog fires, and QEMU says so.
+    Watchdog,
+    /// The guest's panic is told to QEMU.
+    Panic,
+}
+
+impl SmokeEnd {
+    /// Its name in the manifest.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Watchdog => "watchdog",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+fn default_seconds() -> u64 {
+    60
+}
+
+/// QEMU's options that a smoke test may use: those that plug in devices and their backends.
+const QEMU_OPTIONS: [&str; 9] = [
+    "-device",
+    "-netdev",
+    "-drive",
+    "-blockdev",
+    "-chardev",
+    "-object",
+    "-audiodev",
+    "-global",
+    "-fw_cfg",
+];
+
+impl Smoke {
+    /// What TOML's types do not say.
+    ///
+    /// # Errors
+    /// An option that plugs in nothing, a disk's name that is a path, a script without `pass`.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        for argument in &self.qemu {
+            let option = argument.split_whitespace().next().unwrap_or_default();
+            if !QEMU_OPTIONS.contains(&option) {
+                return Err(format!(
+                    "qemu: {argument:?} begins with none of {}",
+                    QEMU_OPTIONS.join(", ")
+                ));
+            }
+        }
+        if let Some(bad) = self.disks.iter().find(|d| d.is_empty() || d.contains('/')) {
+            return Err(format!("disks: {bad:?} is no plain file name"));
+        }
+        if self.ends == SmokeEnd::Pass && !self.script.split_whitespace().any(|w| w == "pass") {
+            return Err("script: it never says `pass`, so it cannot pass".to_owned());
+        }
+        if !(1..=3600).contains(&self.seconds) {
+            return Err(format!("seconds = {}: from 1 to 3600", self.seconds));
+        }
+        Ok(())
+    }
+}
+
 /// The contents of `kspan.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,12 +147,16 @@ pub struct Manifest {
     /// Configuration symbols that belong to the driver (`CONFIG_X`), with their values at home (`y`, `m`, a number, `"text"`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// How it is tried in an emulated machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<Smoke>,
 }
 
 const HEAD: &str = "\
 # This directory is a driver for kspan. It stays a plain Kbuild directory: make -C KDIR M=$PWD modules builds it.
 # name, home (the kernel it is written for) and modules are required; version, private_headers (kernel headers that
-# only this driver includes), [origin] and [config] (CONFIG_ symbols of its own, with their values) are optional.
+# only this driver includes), [origin], [config] (CONFIG_ symbols of its own, with their values) and [smoke] (how
+# `kspan test` tries it) are optional.
 ";
 
 impl Manifest {
@@ -85,7 +195,10 @@ impl Manifest {
         if let Some(bad) = self.config.keys().find(|k| !k.starts_with("CONFIG_")) {
             return Err(format!("[config]: {bad:?} does not begin with CONFIG_"));
         }
-        Ok(())
+        self.smoke
+            .as_ref()
+            .map_or(Ok(()), Smoke::check)
+            .map_err(|why| format!("[smoke]: {why}"))
     }
 
     /// Reads `kspan.toml` in a directory.
@@ -169,6 +282,18 @@ mod tests {
             ]),
             private_headers: vec!["linux/x.h".into()],
             version: Some("1.2".into()),
+            smoke: Some(Smoke {
+                qemu: vec!["-device lsi53c895a".into()],
+                machine: Some("pc".into()),
+                modules: vec!["sd_mod".into()],
+                programs: vec!["ip".into()],
+                disks: vec!["d".into()],
+                script: "true\npass\n".into(),
+                release: String::new(),
+                seconds: 5,
+                alone: true,
+                ends: SmokeEnd::Pass,
+            }),
         };
         assert_eq!(Manifest::parse(&m.render().unwrap()).unwrap(), m);
     }
@@ -180,6 +305,21 @@ mod tests {
         assert!(e.contains("line 4") && e.contains("horse"), "{e}");
         assert!(Manifest::parse("name = \"a/b\"\nhome = \"7.3\"\nmodules = []\n").is_err());
         assert!(Manifest::parse("\u{0}").is_err());
+    }
+
+    #[test]
+    fn a_smoke_test_that_cannot_pass_or_reaches_out_is_refused() {
+        let parse = |smoke: &str| {
+            Manifest::parse(&format!(
+                "name = \"a\"\nhome = \"7.3\"\nmodules = []\n[smoke]\n{smoke}"
+            ))
+        };
+        assert!(parse("script = \"pass\"").is_ok());
+        assert!(parse("script = \"true\"").unwrap_err().contains("pass"));
+        assert!(parse("script = \"reboot\"\nends = \"watchdog\"").is_ok());
+        let monitor = "script = \"pass\"\nqemu = [\"-monitor tcp::1\"]";
+        assert!(parse(monitor).unwrap_err().contains("-monitor"));
+        assert!(parse("script = \"pass\"\ndisks = [\"../x\"]").is_err());
     }
 
     #[test]

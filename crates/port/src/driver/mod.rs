@@ -14,7 +14,7 @@ mod tree;
 pub use import::{Import, import};
 pub use kbuild::{Kbuild, Statement, init_out_of_tree};
 pub use makefile::{DirVars, evaluate};
-pub use manifest::{FILE as MANIFEST_FILE, Manifest, Origin};
+pub use manifest::{FILE as MANIFEST_FILE, Manifest, Origin, Smoke, SmokeEnd};
 pub use tree::{SourceTree, TreeModule, modules_in_tree, read_config, sample};
 
 use kspan_kernel::{Error, Result};
@@ -84,8 +84,7 @@ impl Driver {
     pub fn digest(&self) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         for file in self.sources()? {
-            let path = self.dir.join(&file);
-            let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
+            let bytes = self.digested(&file)?;
             let name = file.as_os_str().as_encoded_bytes();
             for part in [name, &bytes] {
                 hasher.update(&(part.len() as u64).to_le_bytes());
@@ -93,6 +92,19 @@ impl Driver {
             }
         }
         Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// A file's bytes; of the manifest what a port depends on: how the driver is tried is no part of it.
+    fn digested(&self, file: &Path) -> Result<Vec<u8>> {
+        if file == Path::new(MANIFEST_FILE) && self.manifest.smoke.is_some() {
+            let manifest = Manifest {
+                smoke: None,
+                ..self.manifest.clone()
+            };
+            return Ok(manifest.render()?.into_bytes());
+        }
+        let path = self.dir.join(file);
+        std::fs::read(&path).map_err(|source| Error::Io { path, source })
     }
 }
 

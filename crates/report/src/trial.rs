@@ -1,0 +1,114 @@
+//! What became of drivers in emulated machines.
+
+use crate::matrix::{columns, counted, short};
+use kspan_vm::{CheckResult, Outcome, Verdict};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The cells: `{"cells": [...]}`.
+///
+/// # Errors
+/// When a record cannot be written as JSON.
+pub fn trial_json(outcomes: &[Outcome]) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&json!({ "cells": outcomes }))
+}
+
+/// The table, a tally, then every cell that does not work or load, with why and where its console lies.
+#[must_use]
+pub fn trial_table(outcomes: &[Outcome]) -> String {
+    let mut kernels: Vec<&str> = Vec::new();
+    let mut rows: Vec<(&str, BTreeMap<&str, String>)> = Vec::new();
+    for cell in outcomes {
+        if !kernels.contains(&cell.kernel.as_str()) {
+            kernels.push(&cell.kernel);
+        }
+        if rows.last().is_none_or(|(name, _)| *name != cell.driver) {
+            rows.push((&cell.driver, BTreeMap::new()));
+        }
+        if let Some((_, row)) = rows.last_mut() {
+            row.insert(&cell.kernel, cell_word(cell));
+        }
+    }
+    let head = std::iter::once("driver").chain(kernels.iter().map(|k| short(k)));
+    let mut table: Vec<Vec<String>> = vec![head.map(str::to_owned).collect()];
+    for (name, row) in &rows {
+        let words = kernels
+            .iter()
+            .map(|k| row.get(k).cloned().unwrap_or_default());
+        table.push(std::iter::once((*name).to_owned()).chain(words).collect());
+    }
+    let mut out = columns(&table);
+    out.push_str(&tally(outcomes));
+    outcomes.iter().for_each(|cell| details(&mut out, cell));
+    out
+}
+
+/// The verdict, with what the smoke test says beside it: `works (peer)`.
+fn cell_word(cell: &Outcome) -> String {
+    let note = cell
+        .checks
+        .iter()
+        .find(|c| c.name == "smoke" && !c.note.is_empty());
+    match note {
+        Some(check) => format!("{} ({})", word(cell.verdict), check.note),
+        None => word(cell.verdict).to_owned(),
+    }
+}
+
+/// The word for a verdict.
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Works => "works",
+        Verdict::Loads => "loads",
+        Verdict::Fails => "fails",
+        Verdict::Hangs => "hangs",
+        Verdict::Crashes => "crashes",
+        Verdict::Skipped => "skipped",
+        Verdict::NoPort => "no port",
+    }
+}
+
+fn tally(outcomes: &[Outcome]) -> String {
+    let count = |v: Verdict| outcomes.iter().filter(|o| o.verdict == v).count();
+    let failed = outcomes
+        .iter()
+        .filter(|o| !o.well() && o.verdict != Verdict::NoPort)
+        .count();
+    format!(
+        "\n{}: {} work, {} load (no smoke test), {failed} fail, {} skipped, {} without a port.\n",
+        counted(outcomes.len(), "cell"),
+        count(Verdict::Works),
+        count(Verdict::Loads),
+        count(Verdict::Skipped),
+        count(Verdict::NoPort),
+    )
+}
+
+fn details(out: &mut String, cell: &Outcome) {
+    if cell.why.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\n{} on {}: {}: {}",
+        cell.driver,
+        short(&cell.kernel),
+        word(cell.verdict),
+        cell.why
+    );
+    let others = cell
+        .checks
+        .iter()
+        .filter(|c| c.result == CheckResult::Fail)
+        .skip(1);
+    for check in others {
+        let _ = writeln!(out, "  {}: {}", check.name, check.why);
+    }
+    for line in &cell.output {
+        let _ = writeln!(out, "  | {line}");
+    }
+    if let Some(console) = &cell.console {
+        let _ = writeln!(out, "  console: {}", console.display());
+    }
+}
