@@ -29,6 +29,8 @@ pub struct Anchor {
     pub signature: Option<Signature>,
     /// Something that can be called: a function or a macro with parameters.
     pub callable: bool,
+    /// It takes more arguments than it names.
+    pub variadic: bool,
     /// A structure, union or enumeration.
     pub tag: bool,
 }
@@ -125,6 +127,7 @@ fn look(home: &Facts, target: &Facts, name: &str) -> Vec<Found> {
             shape,
             signature: here.iter().find_map(signature_of).cloned(),
             callable: here.iter().any(|d| arity_of(d).is_some()),
+            variadic: here.iter().filter_map(arity_of).any(|(_, more)| more),
             tag: here
                 .iter()
                 .all(|d| matches!(d.detail, Detail::Record { .. } | Detail::Enum { .. })),

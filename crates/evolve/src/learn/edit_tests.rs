@@ -33,6 +33,7 @@ fn anchors() -> Anchors {
         shape: Shape::Missing,
         signature: None,
         callable,
+        variadic: false,
         tag: false,
     };
     for name in ["new_call", "new_setup"] {

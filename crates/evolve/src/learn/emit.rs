@@ -368,6 +368,12 @@ impl Maker<'_> {
                 ),
             );
         }
+        if anchor.variadic && !tally.template.starts_with('@') {
+            judged = (
+                Risk::Behaviour,
+                format!("only calls with {} arguments are served", tally.arity),
+            );
+        }
         if loses_its_release(name, &tally.template) {
             judged = (
                 Risk::Behaviour,
