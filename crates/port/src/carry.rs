@@ -314,17 +314,20 @@ impl Builder<'_> {
     /// No constant of the target's enumeration is greater.
     fn ends_enumeration(&self, name: &str) -> bool {
         let target = &self.sources.target.facts;
-        let of = |d: &Def| match &d.detail {
-            Detail::EnumConst { value, parent } => Some((*value, parent.clone())),
+        let of = |d: Def| match d.detail {
+            Detail::EnumConst { value, ref parent } => Some((value, parent.clone(), d)),
             _ => None,
         };
-        let Some((value, parent)) = target.defs(name).iter().find_map(of) else {
+        let Some((value, parent, def)) = target.defs(name).into_iter().find_map(of) else {
             return false;
         };
-        target.defs(&parent).iter().any(|d| match &d.detail {
-            Detail::Enum { constants } => constants.iter().all(|(_, v)| *v <= value),
-            _ => false,
-        })
+        let constant = |d: &Def| match d.detail {
+            Detail::EnumConst { value, .. } => Some(value),
+            _ => None,
+        };
+        let all = enumeration_in(target, &def, &parent);
+        let mut values = all.iter().flat_map(|n| target.defs(n));
+        values.all(|d| constant(&d).is_none_or(|v| v <= value))
     }
 
     /// A constant that only ends an enumeration gets the home kernel's value: the driver's tables are as long as at home.
@@ -358,45 +361,7 @@ impl Builder<'_> {
 
     /// All constants of the enumeration that `def` belongs to.
     fn enumeration(&self, def: &Def, parent: &str) -> Vec<String> {
-        let home = &self.sources.home.facts;
-        if !parent.is_empty() {
-            for found in home.defs(parent) {
-                if let Detail::Enum { constants } = found.detail {
-                    return constants.into_iter().map(|(name, _)| name).collect();
-                }
-            }
-        }
-        self.run_of_constants(def)
-    }
-
-    /// The constants around one of an enumeration without a tag: neighbours in the header whose values rise with their lines.
-    fn run_of_constants(&self, def: &Def) -> Vec<String> {
-        let home = &self.sources.home.facts;
-        let names = home.names_in_header(&def.header);
-        let place = |d: Def| match d.detail {
-            Detail::EnumConst { value, ref parent } if parent.is_empty() && d.path == def.path => {
-                Some((d.lines.0, value, d.name))
-            }
-            _ => None,
-        };
-        let mut all: Vec<(u32, i64, String)> = names
-            .iter()
-            .flat_map(|n| home.defs(n))
-            .filter_map(place)
-            .collect();
-        all.sort();
-        all.dedup();
-        let runs = all.chunk_by(|a, b| a.1 < b.1 && b.0 - a.0 <= MOST_LINES_BETWEEN);
-        let mine = |run: &&[(u32, i64, String)]| run.iter().any(|(_, _, n)| *n == def.name);
-        let mut found: Vec<String> = runs
-            .into_iter()
-            .find(mine)
-            .map(|run| run.iter().map(|(_, _, n)| n.clone()).collect())
-            .unwrap_or_default();
-        if found.is_empty() {
-            found.push(def.name.clone());
-        }
-        found
+        enumeration_in(&self.sources.home.facts, def, parent)
     }
 
     fn constant_with_value(&self, siblings: &[String], value: i64) -> Option<String> {
@@ -803,6 +768,46 @@ fn record(facts: &Facts, tag: &str) -> Option<Vec<kspan_facts::Field>> {
         Detail::Record { fields, .. } if !fields.is_empty() => Some(fields),
         _ => None,
     })
+}
+
+/// All constants of the enumeration that `def` belongs to.
+fn enumeration_in(facts: &kspan_facts::Facts, def: &Def, parent: &str) -> Vec<String> {
+    let tagged = (!parent.is_empty()).then(|| facts.defs(parent));
+    for found in tagged.into_iter().flatten() {
+        if let Detail::Enum { constants } = found.detail {
+            return constants.into_iter().map(|(name, _)| name).collect();
+        }
+    }
+    run_of_constants(facts, def)
+}
+
+/// The constants around one of an enumeration without a tag: neighbours in the header whose values rise with their lines.
+fn run_of_constants(facts: &kspan_facts::Facts, def: &Def) -> Vec<String> {
+    let names = facts.names_in_header(&def.header);
+    let place = |d: Def| match d.detail {
+        Detail::EnumConst { value, ref parent } if parent.is_empty() && d.path == def.path => {
+            Some((d.lines.0, value, d.name))
+        }
+        _ => None,
+    };
+    let mut all: Vec<(u32, i64, String)> = names
+        .iter()
+        .flat_map(|n| facts.defs(n))
+        .filter_map(place)
+        .collect();
+    all.sort();
+    all.dedup();
+    let runs = all.chunk_by(|a, b| a.1 < b.1 && b.0 - a.0 <= MOST_LINES_BETWEEN);
+    let mine = |run: &&[(u32, i64, String)]| run.iter().any(|(_, _, n)| *n == def.name);
+    let mut found: Vec<String> = runs
+        .into_iter()
+        .find(mine)
+        .map(|run| run.iter().map(|(_, _, n)| n.clone()).collect())
+        .unwrap_or_default();
+    if found.is_empty() {
+        found.push(def.name.clone());
+    }
+    found
 }
 
 /// By the kernel's habit, the name of a constant that counts an enumeration's others, or stands behind the last of them.
