@@ -192,6 +192,11 @@ fn judged(tally: &Tally, deleted: bool) -> (Risk, String) {
         let meaning = "only its argument stands in its place".to_owned();
         return (Risk::Behaviour, meaning);
     }
+    if template.bytes().next().is_some_and(|b| b.is_ascii_digit()) && !template.contains(' ') {
+        // A member of another type beside it, as a rule: the number is that member's.
+        let meaning = format!("the bare number {template} stands in its place");
+        return (Risk::Behaviour, meaning);
+    }
     let supplied = supplied(template);
     let counts = uses(template, tally.arity);
     let mut meaning = Vec::new();
