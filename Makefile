@@ -17,6 +17,7 @@ build: setup ## target/release/kspan
 	cargo build --release --package kspan
 
 test: setup lint ## what continuous integration runs: format, lints, unit and integration tests on real kernels
+	cargo build --package kspan-p2p
 	KSPAN_CACHE="$${KSPAN_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/kspan}" cargo test --workspace
 
 lint: setup ## format and lints
