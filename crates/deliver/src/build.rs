@@ -12,6 +12,10 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
+
+/// Exit codes of a source that does not build: make failed, or made something else.
+const NOT_BUILT: [u8; 2] = [10, 7];
 
 impl Session<'_> {
     /// Builds the named package for every kernel of the command line.
@@ -59,11 +63,58 @@ impl Session<'_> {
         self.may_build(package, target, &conf)?;
         self.prepare(target)?;
         self.depends(package, target, &conf)?;
-        let shop = self.workshop(package, target)?;
-        let result = self.make(package, target, &conf, &shop);
-        self.clear_up(package, &shop, result.is_ok())?;
+        let source = self.tree.source_link(package);
+        let result = self.attempt(package, target, &conf, &source);
+        let result = match result {
+            Err(stop) if NOT_BUILT.contains(&stop.code()) => {
+                self.repaired(package, target, &conf, stop)
+            }
+            result => result,
+        };
         self.note_end(package, target, &result)?;
         result
+    }
+
+    /// One build of a source, as it is or ported.
+    fn attempt(
+        &mut self,
+        package: &Package,
+        target: &Target,
+        conf: &Conf,
+        source: &Path,
+    ) -> Result<()> {
+        let shop = self.workshop(package, target, source)?;
+        let result = self.make(package, target, conf, &shop);
+        self.clear_up(package, &shop, result.is_ok())?;
+        result
+    }
+
+    /// After a build that failed: the build of a port, if there is one; else what the failure said.
+    fn repaired(
+        &mut self,
+        package: &Package,
+        target: &Target,
+        conf: &Conf,
+        failure: Stop,
+    ) -> Result<()> {
+        let Some(ported) = self.port_of(package, target, conf)? else {
+            return Err(failure);
+        };
+        // A port is a plain Kbuild directory, whatever commands the package has for its own source.
+        let conf = Conf {
+            make: format!(
+                "make -C {} M={}{}",
+                self.kernel_dir(&target.kernel).display(),
+                self.tree.build(package).display(),
+                ported
+                    .compiler
+                    .as_ref()
+                    .map_or(String::new(), |cc| format!(" CC={cc}"))
+            ),
+            ..conf.clone()
+        };
+        self.say("");
+        self.attempt(package, target, &conf, &ported.source())
     }
 
     fn may_build(&self, package: &Package, target: &Target, conf: &Conf) -> Result<()> {
@@ -133,10 +184,10 @@ impl Session<'_> {
     }
 
     /// A fresh copy of the source, with a log begun.
-    fn workshop(&self, package: &Package, target: &Target) -> Result<Workshop> {
+    fn workshop(&self, package: &Package, target: &Target, source: &Path) -> Result<Workshop> {
         let shown = self.tree.build(package);
         // Seen under one name by every build, but each kernel has its own. Without a sandbox there is only one place.
-        let real = match self.warned_of_no_sandbox.get() {
+        let real = match self.warned_of_no_sandbox.load(Ordering::Relaxed) {
             true => shown.clone(),
             false => self
                 .tree
@@ -144,7 +195,7 @@ impl Session<'_> {
                 .join(format!(".kspan-build-{}-{}", target.kernel, target.arch)),
         };
         disk::remove_tree(&real)?;
-        disk::copy_tree(&self.tree.source_link(package), &real)?;
+        disk::copy_tree(source, &real)?;
         disk::make_dir(&shown)?;
         let patches = Path::new("/etc/dkms").join(&package.name).join("patches");
         if patches.is_dir() {
@@ -500,7 +551,7 @@ impl Session<'_> {
                 environment: shop.environment.clone(),
                 readable: shop.readable.clone(),
             };
-            let unprotected = self.warned_of_no_sandbox.get();
+            let unprotected = self.warned_of_no_sandbox.load(Ordering::Relaxed);
             if unprotected {
                 // It must find the modules in their place.
                 disk::remove_tree(&base)?;
@@ -521,6 +572,10 @@ impl Session<'_> {
             &shop.real.join("make.log"),
             &staged.path().join("log/make.log"),
         )?;
+        let port = shop.real.join(crate::repair::RECORD);
+        if port.is_file() {
+            disk::copy(&port, &staged.path().join(crate::repair::RECORD))?;
+        }
         crate::verify::record(staged.path())?;
         place(staged, &base)
     }

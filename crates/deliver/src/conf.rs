@@ -5,6 +5,7 @@ use crate::kernels::config_is_set;
 use crate::session::{Package, Session, Target};
 use crate::{Result, Stop, distro, padded};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Every variable that is taken.
 const NAMES: [&str; 33] = [
@@ -80,7 +81,7 @@ pub struct Conf {
     pub package: Option<Package>,
     /// Its modules.
     pub modules: Vec<Module>,
-    /// The build command.
+    /// The build command; only a strict reading asks the kernel for its compiler.
     pub make: String,
     /// Patches to apply, in order.
     pub patches: Vec<String>,
@@ -242,12 +243,14 @@ impl Session<'_> {
         };
         self.warn_of_no_sandbox(values.unprotected.as_deref());
         self.direct(&mut values);
-        Ok(judge(values, &self.view(package, target)))
+        let view = self.view(package, target, &values, reading);
+        Ok(judge(values, &view))
     }
 
     /// Told once in a session.
     pub(crate) fn warn_of_no_sandbox(&self, why: Option<&str>) {
-        if let Some(why) = why.filter(|_| !self.warned_of_no_sandbox.replace(true)) {
+        if let Some(why) = why.filter(|_| !self.warned_of_no_sandbox.swap(true, Ordering::Relaxed))
+        {
             self.warn(&[&format!(
                 "packages' own commands run without a sandbox here: {why}"
             )]);
@@ -308,13 +311,25 @@ impl Session<'_> {
         }
     }
 
-    fn view(&self, package: &Package, target: &Target) -> View {
+    /// What the kernel says, as far as it is needed: only a build asks for its compiler.
+    fn view(
+        &self,
+        package: &Package,
+        target: &Target,
+        values: &Evaluated,
+        reading: Reading,
+    ) -> View {
+        let strict = reading == Reading::Strict;
+        let asks = values
+            .all("BUILD_EXCLUSIVE_CONFIG")
+            .any(|(_, v)| !v.is_empty());
+        let config = || std::fs::read_to_string(self.kernel_config(&target.kernel)).ok();
         let addon = self.addon.as_ref().map(|d| format!("/{d}"));
         let kernel_dir = self.kernel_dir(&target.kernel);
         View {
             kernel: target.kernel.clone(),
-            config: std::fs::read_to_string(self.kernel_config(&target.kernel)).ok(),
-            clang: clang_built(&kernel_dir),
+            config: (strict || asks).then(config).flatten(),
+            clang: strict.then(|| clang_built(&kernel_dir)).flatten(),
             default_make: format!(
                 "make -C {} M={}",
                 kernel_dir.display(),

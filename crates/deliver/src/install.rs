@@ -276,10 +276,7 @@ impl Session<'_> {
         conf: &Conf,
     ) -> Result<()> {
         let journal = self.journal(&package.name, target);
-        if let Err(stop) = change.commit(&journal) {
-            change.drop_staged();
-            return Err(stop);
-        }
+        change.commit(&journal)?;
         change.apply()?;
         self.weak(conf, target, true);
         self.source_script(
@@ -290,8 +287,11 @@ impl Session<'_> {
         )?;
         if !self.depmod(&target.kernel)? {
             change.conclude(&journal)?;
-            self.uninstall_one(package, target)?;
-            self.put_back(change, target)?;
+            match self.uninstall_one(package, target) {
+                // It fails there again, of course.
+                Err(stop) if stop.code() != crate::uninstall::DEPMOD => return Err(stop),
+                _ => self.put_back(change, target)?,
+            }
             return Err(Stop::error(
                 6,
                 [

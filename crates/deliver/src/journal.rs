@@ -144,8 +144,18 @@ impl Change {
         dirs
     }
 
-    /// The point of no return: flushes what is staged, then writes the journal.
+    /// The point of no return: flushes what is staged, then writes the journal. If that fails, all is as it was.
     pub fn commit(&self, journal: &Path) -> Result<()> {
+        let written = self.write(journal);
+        if written.is_err() {
+            // A journal that is there although it could not be flushed would be finished: then what it names must stay.
+            disk::remove_file(journal)?;
+            self.drop_staged();
+        }
+        written
+    }
+
+    fn write(&self, journal: &Path) -> Result<()> {
         self.directories()
             .iter()
             .try_for_each(|d| disk::sync_dir(d))?;
@@ -243,13 +253,11 @@ fn finish(session: &mut Session<'_>, change: &Change, path: &Path) -> Result<()>
         session.source_script(&package, Some(&target), script, conf.script(script))?;
     }
     if session.depmod_quietly(&target.kernel)? != 0 {
-        return Err(Stop::error(
-            6,
-            [
-                format!("depmod failed while finishing the interrupted {what} of {package}."),
-                "Run the same command again when its cause is mended.".to_owned(),
-            ],
-        ));
+        // The files are in their places. What only depmod is missing for must not keep other packages from being worked on.
+        session.warn(&[&format!(
+            "depmod failed while finishing the {what} of {package}; the next run tries again."
+        )]);
+        return Ok(());
     }
     change.conclude(path)
 }

@@ -4,9 +4,9 @@ use crate::args::{Action, Request};
 use crate::evaluate::Evaluated;
 use crate::tree::Tree;
 use crate::{Result, Stop, Talk, USAGE, VERSION, disk, distro, framework, kernels};
-use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// A kernel to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +125,9 @@ pub struct Session<'a> {
     pub(crate) prepared: Option<(Target, Option<crate::sign::Signing>)>,
     /// depmod waits until the end; true inside when one is due.
     pub(crate) delayed_depmod: Option<bool>,
-    pub(crate) warned_of_no_sandbox: Cell<bool>,
+    pub(crate) warned_of_no_sandbox: AtomicBool,
     pub(crate) changed: bool,
+    pub(crate) stamps: crate::stamps::Stamps,
     lock: Option<File>,
 }
 
@@ -164,8 +165,9 @@ impl<'a> Session<'a> {
             last: None,
             prepared: None,
             delayed_depmod: None,
-            warned_of_no_sandbox: Cell::new(false),
+            warned_of_no_sandbox: AtomicBool::new(false),
             changed: false,
+            stamps: crate::stamps::Stamps::default(),
             lock: None,
             request,
             talk,

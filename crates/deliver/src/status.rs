@@ -4,7 +4,8 @@ use crate::conf::Reading;
 use crate::modinfo;
 use crate::session::{Package, Session, Target};
 use crate::tree::{Entry, State};
-use crate::{Result, Stop, disk};
+use crate::{Result, Stop};
+use rayon::prelude::*;
 
 impl Session<'_> {
     /// Tells what the command line asks for.
@@ -17,10 +18,22 @@ impl Session<'_> {
         for target in self.targets.clone() {
             entries.extend(self.asked(&target.kernel, &target.arch));
         }
+        self.stamps.load(&self.tree.own("same.json"));
+        let told = self.tell_status(&entries);
+        self.stamps.keep(&self.tree.own("same.json"));
+        told
+    }
+
+    fn tell_status(&self, entries: &[Entry]) -> Result<()> {
         if self.request.json {
-            return self.status_json(&entries);
+            return self.status_json(entries);
         }
-        entries.iter().for_each(|e| self.status_line(e));
+        // Comparing what is installed with what was built reads both: on all cores, but told in order.
+        let notes: Vec<Vec<&str>> = entries.par_iter().map(|e| self.notes_of(e)).collect();
+        entries
+            .iter()
+            .zip(&notes)
+            .for_each(|(e, notes)| self.status_line(e, notes));
         Ok(())
     }
 
@@ -29,7 +42,14 @@ impl Session<'_> {
             .entries(&self.request.module, &self.request.version, kernel, arch)
     }
 
-    fn status_line(&self, entry: &Entry) {
+    fn notes_of(&self, entry: &Entry) -> Vec<&'static str> {
+        let target = entry.target.as_ref();
+        target
+            .map(|t| self.notes(&entry.package, t))
+            .unwrap_or_default()
+    }
+
+    fn status_line(&self, entry: &Entry, notes: &[&str]) {
         let package = &entry.package;
         match (&entry.target, entry.state) {
             (Some(target), state) => {
@@ -39,7 +59,7 @@ impl Session<'_> {
                     "built"
                 };
                 let mut line = format!("{package}, {}, {}: {word}", target.kernel, target.arch);
-                for note in self.notes(package, target) {
+                for note in notes {
                     line.push_str(&format!(" ({note})"));
                 }
                 self.say(&line);
@@ -79,7 +99,7 @@ impl Session<'_> {
             let theirs = [&module.location, &module.declared]
                 .into_iter()
                 .find_map(|l| modinfo::find(&lib.join(l.trim_start_matches('/')), &module.name));
-            if active && !theirs.is_some_and(|t| disk::same(&ours, &t)) {
+            if active && !theirs.is_some_and(|t| self.stamps.same(&ours, &t)) {
                 notes.push("Differences between built and installed modules");
                 break;
             }
@@ -91,11 +111,7 @@ impl Session<'_> {
         let rows: Vec<serde_json::Value> = entries
             .iter()
             .map(|e| {
-                let notes = e
-                    .target
-                    .as_ref()
-                    .map(|t| self.notes(&e.package, t))
-                    .unwrap_or_default();
+                let notes = self.notes_of(e);
                 serde_json::json!({
                     "module": e.package.name,
                     "version": e.package.version,

@@ -14,6 +14,9 @@ struct Original {
     note: Option<PathBuf>,
 }
 
+/// The exit code when depmod fails.
+pub const DEPMOD: u8 = 6;
+
 impl Session<'_> {
     /// Takes the named package out of every kernel of the command line.
     pub(crate) fn uninstall(&mut self) -> Result<()> {
@@ -155,10 +158,7 @@ impl Session<'_> {
     ) -> Result<()> {
         let journal = self.journal(&package.name, target);
         if active {
-            if let Err(stop) = change.commit(&journal) {
-                change.drop_staged();
-                return Err(stop);
-            }
+            change.commit(&journal)?;
             change.apply()?;
         }
         self.source_script(
@@ -174,15 +174,19 @@ impl Session<'_> {
             }
             None => self.depmod(&target.kernel)?,
         };
+        if !well {
+            // The journal stays: the next run tries again.
+            return Err(Stop::error(
+                DEPMOD,
+                [
+                    format!("depmod failed for kernel {}.", target.kernel),
+                    "The module is out of the kernel's tree; run the same command again when the cause is mended.".to_owned(),
+                ],
+            ));
+        }
         if active {
             change.conclude(&journal)?;
             self.drop_backups(package, target)?;
-        }
-        if !well {
-            self.warn(&[&format!(
-                "depmod failed: run `depmod -a {}` when its cause is mended.",
-                target.kernel
-            )]);
         }
         Ok(())
     }

@@ -97,7 +97,11 @@ impl Session<'_> {
             } else {
                 format!(" ({})", notes.join(", "))
             };
-            return (format!("installed{more}"), notes.is_empty());
+            let ported = match self.ported_from(package, target) {
+                Some(home) => format!(", ported from {home}"),
+                None => String::new(),
+            };
+            return (format!("installed{ported}{more}"), notes.is_empty());
         }
         let built = self.tree.is_built(package, target);
         if let Ok(to) = std::fs::read_link(self.tree.active(&package.name, target)) {
@@ -123,6 +127,13 @@ impl Session<'_> {
                 false,
             ),
         }
+    }
+
+    /// The kernel that a build was ported from, if it was.
+    fn ported_from(&self, package: &Package, target: &Target) -> Option<String> {
+        let record = self.tree.base(package, target).join(crate::repair::RECORD);
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(record).ok()?).ok()?;
+        value["home"].as_str().map(str::to_owned)
     }
 
     fn not_built(&self, package: &Package, target: &Target, conf: &Conf) -> String {
