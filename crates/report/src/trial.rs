@@ -51,21 +51,8 @@ fn cell_word(cell: &Outcome) -> String {
         .iter()
         .find(|c| c.name == "smoke" && !c.note.is_empty());
     match note {
-        Some(check) => format!("{} ({})", word(cell.verdict), check.note),
-        None => word(cell.verdict).to_owned(),
-    }
-}
-
-/// The word for a verdict.
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Works => "works",
-        Verdict::Loads => "loads",
-        Verdict::Fails => "fails",
-        Verdict::Hangs => "hangs",
-        Verdict::Crashes => "crashes",
-        Verdict::Skipped => "skipped",
-        Verdict::NoPort => "no port",
+        Some(check) => format!("{} ({})", cell.verdict.word(), check.note),
+        None => cell.verdict.word().to_owned(),
     }
 }
 
@@ -94,7 +81,7 @@ fn details(out: &mut String, cell: &Outcome) {
         "\n{} on {}: {}: {}",
         cell.driver,
         short(&cell.kernel),
-        word(cell.verdict),
+        cell.verdict.word(),
         cell.why
     );
     let others = cell

@@ -31,6 +31,22 @@ pub enum Verdict {
     NoPort,
 }
 
+impl Verdict {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Works => "works",
+            Self::Loads => "loads",
+            Self::Fails => "fails",
+            Self::Hangs => "hangs",
+            Self::Crashes => "crashes",
+            Self::Skipped => "skipped",
+            Self::NoPort => "no port",
+        }
+    }
+}
+
 /// How one check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -57,7 +57,7 @@ pub struct Options {
     pub memory: u64,
     /// Named, or else found out.
     pub accelerator: Option<Accelerator>,
-    /// Where consoles are kept, `KERNEL/DRIVER.log`.
+    /// Where consoles (`KERNEL/DRIVER.log`) and records (`KERNEL/DRIVER.json`) are kept.
     pub logs: PathBuf,
 }
 
@@ -299,14 +299,16 @@ impl House<'_> {
         })
     }
 
-    /// Keeps the console beside the verdict, and tells.
+    /// Keeps the console, and the record beside it (a run that is ended early leaves what it found), and tells.
     fn keep(&self, mut outcome: Outcome, record: &Record) -> Result<Outcome> {
         let kernel = outcome.kernel.rsplit('/').next().unwrap_or(&outcome.kernel);
-        let dir = self.options.logs.join(kernel);
-        let path = dir.join(format!("{}.log", outcome.driver));
-        kspan_port::store::write_bytes(&path, record.console.as_bytes())
-            .map_err(|e| Error::Environment(e.to_string()))?;
-        outcome.console = Some(path);
+        let place = self.options.logs.join(kernel);
+        let console = place.join(format!("{}.log", outcome.driver));
+        let full = |e: kspan_port::Error| Error::Environment(e.to_string());
+        kspan_port::store::write_bytes(&console, record.console.as_bytes()).map_err(full)?;
+        outcome.console = Some(console);
+        let json = place.join(format!("{}.json", outcome.driver));
+        kspan_port::store::write(&json, &outcome).map_err(full)?;
         (self.step)(Step::Cell(&outcome));
         Ok(outcome)
     }

@@ -131,7 +131,8 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let steps = Steps::new(candidates.len());
     let outcomes = kspan_vm::run(&engine.cache, &kernels, &candidates, &options, &|step| {
         let kspan_vm::Step::Cell(cell) = step;
-        steps.done(format!("{} on {}", cell.driver, cell.kernel));
+        let word = cell.verdict.word();
+        steps.done(format!("{} on {}: {word}", cell.driver, cell.kernel));
     })?;
     steps.finish();
     if json {
