@@ -1,0 +1,236 @@
+//! `kspan dkms` on a real kernel, in trees of its own: nothing of the host's is touched. Installing needs root.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::{HOME, OLD, Run, command, kernel, run, text};
+use tempfile::TempDir;
+
+const PLAIN: &str =
+    "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION(\"test\");\n";
+
+/// What only the newest kernel has.
+const NEW: &str = "#include <linux/module.h>\n#include <linux/timer.h>\n\
+struct a { struct timer_list timer; int n; };\nstatic struct a a;\n\
+static void tick(struct timer_list *t)\n{\n\tstruct a *x = timer_container_of(x, t, timer);\n\n\tx->n++;\n}\n\
+static int __init start(void)\n{\n\ttimer_setup(&a.timer, tick, 0);\n\treturn 0;\n}\n\
+static void __exit stop(void)\n{\n\ttimer_delete_sync(&a.timer);\n}\n\
+module_init(start);\nmodule_exit(stop);\nMODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION(\"test\");\n";
+
+/// A tree of packages, one of sources, and one of a kernel's modules.
+struct House {
+    dir: TempDir,
+    release: String,
+    build_dir: PathBuf,
+}
+
+impl House {
+    fn new() -> Self {
+        kernel(HOME);
+        let kernel = kernel(OLD);
+        let house = Self {
+            dir: tempfile::tempdir().unwrap(),
+            release: kernel.release,
+            build_dir: kernel.build_dir,
+        };
+        for dir in ["dkms", "src", "new"] {
+            fs::create_dir_all(house.at(dir)).unwrap();
+        }
+        fs::create_dir_all(house.lib().join("kernel")).unwrap();
+        fs::write(house.lib().join("modules.dep"), "none:\n").unwrap();
+        house
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn lib(&self) -> PathBuf {
+        self.at("lib/modules").join(&self.release)
+    }
+
+    /// A source directory that is not yet known.
+    fn source(&self, name: &str, code: &str, conf: &str) -> PathBuf {
+        let dir = self.at("new").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("{name}.c")), code).unwrap();
+        fs::write(dir.join("Makefile"), format!("obj-m := {name}.o\n")).unwrap();
+        let base = format!(
+            "PACKAGE_NAME={name}\nPACKAGE_VERSION=1.0\nDEST_MODULE_LOCATION=/kernel/drivers\n"
+        );
+        fs::write(dir.join("dkms.conf"), format!("{base}{conf}")).unwrap();
+        dir
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = command(&["dkms"]);
+        command.args(words).env("try_sign_modules", "false");
+        let places = [
+            ("--dkmstree", self.at("dkms")),
+            ("--sourcetree", self.at("src")),
+            ("--installtree", self.at("lib/modules")),
+            ("--kernelsourcedir", self.build_dir.clone()),
+        ];
+        for (option, path) in places {
+            command.arg(option).arg(path);
+        }
+        command
+    }
+
+    /// Runs it for the one kernel.
+    fn dkms(&self, words: &[&str]) -> Run {
+        run(self.command(words).args(["-k", &self.release]))
+    }
+
+    fn status(&self) -> String {
+        run(&mut self.command(&["status"])).ends(0).out
+    }
+}
+
+/// Only root may install; where somebody else runs the tests, the refusal is what is tested.
+fn root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn a_module_goes_in_and_the_kernels_own_comes_back() {
+    let house = House::new();
+    let source = house.source("swap", PLAIN, "");
+    let original = house.lib().join("kernel/swap.ko");
+    fs::write(&original, "the kernel's own").unwrap();
+    if !root() {
+        house.dkms(&["install", text(&source)]).ends(1).says("root");
+        return;
+    }
+    house
+        .dkms(&["install", text(&source)])
+        .ends(0)
+        .says("Building module(s)... done.");
+    assert!(
+        house
+            .status()
+            .contains(": installed (Original modules exist)"),
+        "{}",
+        house.status()
+    );
+    let placed = house.lib().join("updates/dkms/swap.ko");
+    assert!(bytes(&placed).starts_with(b"\x7fELF") && !original.exists());
+    house.dkms(&["verify", "swap"]).ends(0);
+
+    fs::write(&placed, "cut").unwrap();
+    assert!(
+        house
+            .status()
+            .contains("Differences between built and installed")
+    );
+    house
+        .dkms(&["verify", "swap"])
+        .ends(1)
+        .says("is not what was built");
+    house
+        .dkms(&["verify", "swap", "--force"])
+        .ends(0)
+        .says("mended");
+    assert!(bytes(&placed).starts_with(b"\x7fELF"));
+
+    house
+        .dkms(&["remove", "swap/1.0"])
+        .ends(0)
+        .says("Restoring archived original module");
+    assert_eq!(bytes(&original), b"the kernel's own");
+    assert!(!placed.exists() && house.status().is_empty());
+}
+
+#[test]
+fn a_build_that_fails_keeps_the_last_good_one() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["autoinstall"]).ends(1).says("root");
+        return;
+    }
+    let source = house.source("keep", PLAIN, "");
+    house.dkms(&["build", text(&source)]).ends(0);
+    let built = house
+        .at("dkms/keep/1.0")
+        .join(&house.release)
+        .join("x86_64/module/keep.ko");
+    let before = bytes(&built);
+    fs::write(house.at("src/keep-1.0/keep.c"), "#error broken\n").unwrap();
+    house
+        .dkms(&["build", "keep/1.0", "--force"])
+        .ends(10)
+        .says("Bad return status");
+    assert!(before == bytes(&built));
+    house.dkms(&["install", "keep/1.0"]).ends(0);
+    assert!(house.status().contains("installed"));
+}
+
+#[test]
+fn what_does_not_build_is_ported() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["match"]).ends(1).says("root");
+        return;
+    }
+    let source = house.source("fresh", NEW, "");
+    house
+        .dkms(&["install", text(&source)])
+        .ends(0)
+        .says("it was ported from");
+    house
+        .dkms(&["why", "fresh"])
+        .ends(0)
+        .says("installed, ported from");
+}
+
+#[test]
+fn two_at_once_both_succeed() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["match"]).ends(1).says("root");
+        return;
+    }
+    let sources = ["left", "right"].map(|name| house.source(name, PLAIN, ""));
+    std::thread::scope(|scope| {
+        for source in &sources {
+            scope.spawn(|| house.dkms(&["install", text(source)]).ends(0));
+        }
+    });
+    assert_eq!(
+        house.status().matches(": installed").count(),
+        2,
+        "{}",
+        house.status()
+    );
+}
+
+#[test]
+fn a_configuration_cannot_write_and_its_errors_are_told() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["match"]).ends(1).says("root");
+        return;
+    }
+    let mark = house.at("mark");
+    let source = house.source("sly", PLAIN, &format!("echo x >{}\n", mark.display()));
+    house.dkms(&["add", text(&source)]).ends(0);
+    assert!(!mark.exists());
+    let bad = house.source("bad", PLAIN, "BUILT_MODULE_NAME[2]=x.ko\n");
+    house
+        .dkms(&["add", text(&bad)])
+        .ends(8)
+        .says("in record #2");
+    house
+        .dkms(&["build", "nobody/1.0"])
+        .ends(2)
+        .says("Could not find module source directory");
+    house.dkms(&["frobnicate"]).ends(2).says("Unknown action");
+    house.dkms(&["why", "sly"]).ends(0).says("AUTOINSTALL");
+}
