@@ -260,9 +260,14 @@ impl House<'_> {
                 }
             }
             if next.len() == before {
+                // One driver's devices may keep QEMU from starting: then each of them is tried by itself.
                 for ready in next.drain(..) {
-                    let outcome = self.keep(never_up(ready, &record), &record)?;
-                    done.push((ready.index, outcome));
+                    if before > 1 {
+                        done.extend(self.try_crew(&[ready])?);
+                    } else {
+                        let outcome = self.keep(never_up(ready, &record), &record)?;
+                        done.push((ready.index, outcome));
+                    }
                 }
             }
             left = next;
