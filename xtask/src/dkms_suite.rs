@@ -335,13 +335,20 @@ fn real(suite: &Path, over: &Path) -> anyhow::Result<()> {
         .arg(suite)
         .args(["dkms", "dkms_autoinstaller"]);
     checked(&mut command)?;
-    fs::copy(suite.join("dkms"), over.join("opt/drop/dkms"))?;
+    program(&suite.join("dkms"), &over.join("opt/drop/dkms"))?;
     let place = over.join("usr/lib/dkms");
     fs::create_dir_all(&place)?;
-    fs::copy(
-        suite.join("dkms_autoinstaller"),
-        place.join("dkms_autoinstaller"),
+    program(
+        &suite.join("dkms_autoinstaller"),
+        &place.join("dkms_autoinstaller"),
     )?;
+    Ok(())
+}
+
+/// Copies a script that make wrote without the right to run it.
+fn program(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
