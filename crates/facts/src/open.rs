@@ -200,6 +200,24 @@ impl Facts {
         };
         exports.values().map(name).collect()
     }
+    /// The symbols that a module exports, sorted; the module by its name alone, dashes as underscores.
+    #[must_use]
+    pub fn exports_of(&self, module: &str) -> Vec<String> {
+        let exports = self
+            .exports
+            .get_or_init(|| symvers::parse(self.store.symvers()).unwrap_or_default());
+        let own = |e: &Export| {
+            let name = e.module.rsplit('/').next().unwrap_or_default();
+            name.replace('-', "_") == module
+        };
+        let mut names: Vec<String> = exports
+            .iter()
+            .filter(|(_, e)| own(e))
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort();
+        names
+    }
     /// The value of a configuration symbol (`CONFIG_X` → `y`, `m`, `"text"`, `0x10`); `None` when off.
     #[must_use]
     pub fn config(&self, symbol: &str) -> Option<String> {

@@ -29,6 +29,8 @@ pub struct Conflict {
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
     files: BTreeMap<PathBuf, Vec<Edit>>,
+    /// Text that goes altogether: what was to be changed inside needs no change.
+    removed: BTreeMap<PathBuf, Vec<Range<usize>>>,
 }
 
 impl Edits {
@@ -38,7 +40,12 @@ impl Edits {
     /// When it overlaps an edit that says something else.
     pub fn add(&mut self, file: &Path, edit: Edit) -> Result<bool, Conflict> {
         let edits = self.files.entry(file.to_path_buf()).or_default();
-        if edits.contains(&edit) {
+        let gone = self.removed.get(file).is_some_and(|ranges| {
+            ranges
+                .iter()
+                .any(|r| r.start <= edit.start && edit.end <= r.end)
+        });
+        if gone || edits.contains(&edit) {
             return Ok(false);
         }
         let overlaps = |other: &Edit| edit.start < other.end && other.start < edit.end;
@@ -50,6 +57,24 @@ impl Edits {
         }
         edits.push(edit);
         Ok(true)
+    }
+
+    /// Adds an edit whose text keeps nothing of what stood there; edits inside it are given up.
+    ///
+    /// # Errors
+    /// When it overlaps an edit that reaches beyond it.
+    pub fn remove(&mut self, file: &Path, edit: Edit) -> Result<bool, Conflict> {
+        let range = edit.start..edit.end;
+        if let Some(edits) = self.files.get_mut(file) {
+            let inside = |e: &Edit| range.start <= e.start && e.end <= range.end && *e != edit;
+            edits.retain(|e| !inside(e));
+        }
+        let new = self.add(file, edit)?;
+        let removed = self.removed.entry(file.to_path_buf()).or_default();
+        if !removed.contains(&range) {
+            removed.push(range);
+        }
+        Ok(new)
     }
 
     /// Files with at least one edit.
@@ -116,6 +141,18 @@ mod tests {
         edits.add(file, edit(0, 3, "x")).unwrap();
         assert!(edits.add(file, edit(2, 4, "y")).is_err());
         assert_eq!(edits.apply(file, b"foo bar"), b"x bar");
+    }
+
+    #[test]
+    fn removed_text_needs_no_other_edit() {
+        let file = Path::new("a.c");
+        let mut edits = Edits::default();
+        edits.add(file, edit(4, 6, "x")).unwrap();
+        edits.remove(file, edit(2, 8, "/**/")).unwrap();
+        assert!(!edits.add(file, edit(5, 7, "y")).unwrap());
+        assert!(!edits.remove(file, edit(2, 8, "/**/")).unwrap());
+        assert!(edits.add(file, edit(7, 9, "z")).is_err());
+        assert_eq!(edits.apply(file, b"0123456789"), b"01/**/89");
     }
 
     #[test]

@@ -357,12 +357,18 @@ impl Engine {
         let Some(tree) = self.cache.source_tree_if_present(&home.kernel) else {
             return Ok(());
         };
-        let dir = provider::driver_dir(driver, &tree);
+        let place = provider::Place {
+            driver_dir: &provider::driver_dir(driver, &tree),
+            home,
+            target,
+            target_tree: self.cache.source_tree_if_present(&target.kernel),
+            cache: &self.cache,
+        };
         let mut narrow = port.open.clone();
         let mut open = narrow.clone();
         let mut taken = BTreeSet::new();
         loop {
-            let wanted = provider::wanted(&open, &dir, &taken, (home, target));
+            let wanted = provider::wanted(&open, &taken, &place);
             provider::explain(&mut narrow, &wanted);
             if wanted.providers.is_empty() {
                 if taken.is_empty() {

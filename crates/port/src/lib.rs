@@ -12,6 +12,7 @@ pub mod diag;
 pub mod driver;
 pub mod edit;
 pub mod engine;
+pub mod family;
 pub mod gap;
 pub mod gates;
 pub mod home;

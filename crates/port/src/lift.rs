@@ -121,8 +121,10 @@ fn collect(
     Some(function.line)
 }
 
-fn scan(root: &Path) -> BTreeMap<String, PathBuf> {
-    let files: Vec<PathBuf> = ROOTS
+/// The C files of a kernel tree in the directories whose code ends up in a kernel or its modules.
+#[must_use]
+pub fn c_files(root: &Path) -> Vec<PathBuf> {
+    ROOTS
         .iter()
         .flat_map(|dir| {
             walkdir::WalkDir::new(root.join(dir))
@@ -131,8 +133,11 @@ fn scan(root: &Path) -> BTreeMap<String, PathBuf> {
         })
         .filter(|entry| entry.path().extension().is_some_and(|e| e == "c"))
         .map(walkdir::DirEntry::into_path)
-        .collect();
-    files
+        .collect()
+}
+
+fn scan(root: &Path) -> BTreeMap<String, PathBuf> {
+    c_files(root)
         .par_iter()
         .flat_map_iter(|path| {
             let bytes = std::fs::read(path).unwrap_or_default();

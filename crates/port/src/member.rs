@@ -200,10 +200,13 @@ fn replace_uses(
     let mut changed = false;
     let (mut dropped, mut said) = (false, false);
     for (file, made) in edits {
-        changed |= plan
-            .edits
-            .add(&file, made.edit)
-            .map_err(|e| e.to_string())?;
+        for edit in made.edits {
+            let added = match made.whole {
+                true => plan.edits.remove(&file, edit),
+                false => plan.edits.add(&file, edit),
+            };
+            changed |= added.map_err(|e| e.to_string())?;
+        }
         match made.dropped {
             None => said = true,
             Some(value) => {
@@ -252,9 +255,22 @@ fn left_out(record: &str, field: &str, evolution: Option<&Evolution>) -> RemedyK
 
 /// What stands in place of one use.
 struct Replacement {
-    edit: Edit,
+    edits: Vec<Edit>,
+    /// Nothing of the old text is left.
+    whole: bool,
     /// The value that went away with the member.
     dropped: Option<String>,
+}
+
+impl Replacement {
+    /// The use, said in the target's words.
+    fn said(edit: Edit) -> Self {
+        Self {
+            edits: vec![edit],
+            whole: false,
+            dropped: None,
+        }
+    }
 }
 
 fn replacement(
@@ -266,7 +282,8 @@ fn replacement(
     if let Some((range, value)) = initialiser(bytes, start, field) {
         let text = format!("/* kspan: no .{field} on the target */");
         return Some(Replacement {
-            edit: keeping_lines(bytes, range, text),
+            edits: vec![keeping_lines(bytes, range, text)],
+            whole: true,
             dropped: Some(value),
         });
     }
@@ -279,29 +296,20 @@ fn replacement(
     if let Some(place) = place {
         let (range, object) = expression(bytes, start, field)?;
         let text = format!("({})", place.replace("{0}", &object));
-        return Some(Replacement {
-            edit: keeping_lines(bytes, range, text),
-            dropped: None,
-        });
+        return Some(Replacement::said(keeping_lines(bytes, range, text)));
     }
     let used = Used::at(bytes, start, field)?;
     match used.assigned {
-        None => Some(Replacement {
-            edit: keeping_lines(
-                bytes,
-                used.range,
-                format!("({})", read?.replace("{0}", &used.object)),
-            ),
-            dropped: None,
+        None => Some(Replacement::said(keeping_lines(
+            bytes,
+            used.range,
+            format!("({})", read?.replace("{0}", &used.object)),
+        ))),
+        Some((_, value)) if write.is_none() && access.is_none() => Some(Replacement {
+            edits: only_value(bytes, &used.range, used.value_at, field),
+            whole: false,
+            dropped: Some(value),
         }),
-        Some((_, value)) if write.is_none() && access.is_none() => {
-            let text = format!("(void)({value}) /* kspan: no .{field} on the target */");
-            let edit = keeping_lines(bytes, used.range, text);
-            Some(Replacement {
-                edit,
-                dropped: Some(value),
-            })
-        }
         Some((operator, value)) => {
             let value = match operator {
                 None => value,
@@ -310,12 +318,20 @@ fn replacement(
             let text = write?
                 .replace("{0}", &used.object)
                 .replace("{1}", &format!("({value})"));
-            Some(Replacement {
-                edit: keeping_lines(bytes, used.range, text),
-                dropped: None,
-            })
+            Some(Replacement::said(keeping_lines(bytes, used.range, text)))
         }
     }
+}
+
+/// `object->member = value` becomes `(void)(value)`. The value's own text stays, so that it may be edited, too.
+fn only_value(bytes: &[u8], whole: &Range<usize>, value_at: usize, field: &str) -> Vec<Edit> {
+    let after = Edit {
+        start: whole.end,
+        end: whole.end,
+        text: format!(") /* kspan: no .{field} on the target */"),
+    };
+    let before = keeping_lines(bytes, whole.start..value_at, "(void)(".to_owned());
+    vec![before, after]
 }
 
 /// An edit after which every other line keeps its number.
@@ -337,9 +353,20 @@ struct Used {
     object: String,
     /// The operator before `=` (none for a plain assignment) and the value.
     assigned: Option<(Option<char>, String)>,
+    /// Where the value begins, after the `=`; the end of the range where nothing is assigned.
+    value_at: usize,
 }
 
 impl Used {
+    fn read(range: Range<usize>, object: String) -> Self {
+        Self {
+            value_at: range.end,
+            range,
+            object,
+            assigned: None,
+        }
+    }
+
     /// Reads the surroundings of a member's name; `None` for what is neither read nor assigned by a statement (its address
     /// is taken, it is counted up, it is assigned inside an expression).
     fn at(bytes: &[u8], start: usize, field: &str) -> Option<Self> {
@@ -355,11 +382,7 @@ impl Used {
         let (next, after) = (punct(at + 1), punct(at + 2));
         let operator = match (next, after) {
             (Some(b'='), Some(b'=')) => {
-                return Some(Self {
-                    range: whole,
-                    object,
-                    assigned: None,
-                });
+                return Some(Self::read(whole, object));
             }
             (Some(b'='), _) => Some(None),
             (Some(c @ (b'|' | b'&' | b'^' | b'+' | b'-' | b'*' | b'/')), Some(b'=')) => {
@@ -376,11 +399,7 @@ impl Used {
                         Token::Word | Token::Literal | Token::Punct(b')' | b']' | b'&')
                     )
                 });
-            return (!addressed).then_some(Self {
-                range: whole,
-                object,
-                assigned: None,
-            });
+            return (!addressed).then(|| Self::read(whole, object));
         };
         let opens = match before.map(|i| &all[i]) {
             None => true,
@@ -395,6 +414,7 @@ impl Used {
             range: whole.start..end,
             object,
             assigned: Some((operator, value)),
+            value_at,
         })
     }
 }
@@ -590,7 +610,9 @@ mod tests {
         let access = evolution.as_ref().and_then(|l| l.all().first());
         let made = replacement(text.as_bytes(), start, member, access)?;
         let mut out = text.to_owned();
-        out.replace_range(made.edit.start..made.edit.end, &made.edit.text);
+        for edit in made.edits.iter().rev() {
+            out.replace_range(edit.start..edit.end, &edit.text);
+        }
         Some(out)
     }
 
@@ -598,7 +620,7 @@ mod tests {
     fn an_assignment_is_left_out_and_its_lines_stay() {
         assert_eq!(
             replaced("if (x) f(a)->b[1].mem =\n\t3;", "mem", None, None).unwrap(),
-            "if (x) (void)(3) /* kspan: no .mem on the target */\n;"
+            "if (x) (void)(\n\t3) /* kspan: no .mem on the target */;"
         );
         for kept in [
             "y = a->mem;",
@@ -639,7 +661,9 @@ mod tests {
             let start = lex::find(from.as_bytes(), 0, b"mem").unwrap();
             let made = replacement(from.as_bytes(), start, "mem", library.all().first()).unwrap();
             let mut out = from.to_owned();
-            out.replace_range(made.edit.start..made.edit.end, &made.edit.text);
+            for edit in made.edits.iter().rev() {
+                out.replace_range(edit.start..edit.end, &edit.text);
+            }
             assert_eq!(out, to);
         }
     }

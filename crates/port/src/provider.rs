@@ -6,7 +6,7 @@
 use crate::driver::{Driver, Manifest, SourceTree};
 use crate::gap::{Gap, Need, Remedy, RemedyKind, Risk};
 use crate::view::View;
-use crate::{Error, Result, store};
+use crate::{Error, Result, family, store};
 use kspan_kernel::Cache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -73,20 +73,55 @@ pub struct Wanted {
     pub refused: BTreeMap<String, String>,
 }
 
+/// Where providers are looked for.
+pub struct Place<'a> {
+    /// The directory of the home kernel's tree that the driver came from.
+    pub driver_dir: &'a str,
+    /// The home kernel.
+    pub home: &'a View,
+    /// The target.
+    pub target: &'a View,
+    /// The target's source tree, where it is in the cache.
+    pub target_tree: Option<PathBuf>,
+    /// The cache.
+    pub cache: &'a Cache,
+}
+
+impl Place<'_> {
+    /// Why a module that the target has in an older form may not be replaced; `None` when it may: it stands in the directory
+    /// of the driver or of a provider already taken, or only drivers of their family use it. A module that
+    /// others of the target depend on is a subsystem's core.
+    fn refusal(&self, provider: &Provider, dirs: &BTreeSet<&str>) -> Option<String> {
+        if dirs.contains(provider.dir()) {
+            return None;
+        }
+        let roots: Vec<PathBuf> = dirs
+            .iter()
+            .filter_map(|dir| family::root(provider.dir(), dir))
+            .collect();
+        let (Some(tree), false) = (&self.target_tree, roots.is_empty()) else {
+            return Some("other modules depend on that".to_owned());
+        };
+        let exports = self.target.facts.exports_of(&plain(provider.name()));
+        let users = family::users(self.cache, &self.target.kernel, tree, &exports);
+        let users = match users {
+            Ok(users) => users,
+            Err(why) => return Some(format!("who uses it could not be asked: {why}")),
+        };
+        let outside = |user: &&PathBuf| !roots.iter().any(|root| user.starts_with(root));
+        let first = users.iter().find(outside)?;
+        Some(format!("{} uses that, too", first.display()))
+    }
+}
+
 /// The modules of the home kernel behind open gaps. One may come along when the target has no module of its name, or when
-/// it stands in the directory of the driver or of a provider already taken: a module of the subsystem's core, which
-/// others of the target depend on, may not.
+/// [`Place`] does not refuse to replace the target's.
 #[must_use]
-pub fn wanted(
-    open: &[Gap],
-    driver_dir: &str,
-    taken: &BTreeSet<Provider>,
-    kernels: (&View, &View),
-) -> Wanted {
-    let (home, target) = kernels;
-    let on_target = target.facts.exporting_modules();
+pub fn wanted(open: &[Gap], taken: &BTreeSet<Provider>, place: &Place<'_>) -> Wanted {
+    let home = place.home;
+    let on_target = place.target.facts.exporting_modules();
     let mut dirs: BTreeSet<&str> = taken.iter().map(Provider::dir).collect();
-    dirs.insert(driver_dir);
+    dirs.insert(place.driver_dir);
     let mut out = Wanted::default();
     let mut asked: Vec<&str> = Vec::new();
     for symbol in open.iter().filter_map(|gap| symbol(&gap.need)) {
@@ -101,14 +136,18 @@ pub fn wanted(
         if taken.iter().any(|t| t.path == provider.path) {
             continue;
         }
-        if !provider.on_target || dirs.contains(provider.dir()) {
-            asked.push(symbol);
-            out.providers.insert(provider);
-        } else {
+        let refusal = provider
+            .on_target
+            .then(|| place.refusal(&provider, &dirs))
+            .flatten();
+        if let Some(refusal) = refusal {
             let why = format!(
-                "{symbol} comes from the module {name}; the target's own {name} does not have it, and other modules depend on that"
+                "{symbol} comes from the module {name}; the target's own {name} does not have it, and {refusal}"
             );
             out.refused.insert(symbol.to_owned(), why);
+        } else {
+            asked.push(symbol);
+            out.providers.insert(provider);
         }
     }
     if taken.len() + out.providers.len() > MOST {

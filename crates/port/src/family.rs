@@ -1,0 +1,105 @@
+//! Who else uses a module of the target: whether it serves one family of drivers that lie together, or a whole subsystem.
+//!
+//! Asked of the target's source tree, as text: which C files name what the module exports.
+
+use crate::{Result, lift, store};
+use aho_corasick::AhoCorasick;
+use kspan_kernel::{Cache, Kernel};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "users-1";
+/// A family's directory has at least so many components (`drivers/net/wireless`, `drivers/nvme` with a directory below
+/// it); what lies together below less is a subsystem.
+const LEAST_DEPTH: usize = 2;
+
+/// The directory that two directories of a kernel tree have in common, where it is narrow enough to be a family's.
+#[must_use]
+pub fn root(provider: &str, driver: &str) -> Option<PathBuf> {
+    let common: PathBuf = Path::new(provider)
+        .components()
+        .zip(Path::new(driver).components())
+        .take_while(|(a, b)| a == b)
+        .map(|(a, _)| a)
+        .collect();
+    (common.components().count() >= LEAST_DEPTH).then_some(common)
+}
+
+/// The C files of a tree that name an export of a module, relative to the tree and sorted; kept by the kernel and the names.
+///
+/// # Errors
+/// When the cache cannot be written.
+pub fn users(
+    cache: &Cache,
+    kernel: &Kernel,
+    tree: &Path,
+    exports: &[String],
+) -> Result<Vec<PathBuf>> {
+    let mut parts = vec![FORMAT, kernel.digest.as_str()];
+    parts.extend(exports.iter().map(String::as_str));
+    let name = format!("{}.users.json", store::key(&parts));
+    let kept = cache.root().join("facts").join(name);
+    if let Some(known) = store::read(&kept) {
+        return Ok(known);
+    }
+    let found = scan(tree, exports);
+    store::write(&kept, &found)?;
+    Ok(found)
+}
+
+fn scan(tree: &Path, exports: &[String]) -> Vec<PathBuf> {
+    let Ok(names) = AhoCorasick::new(exports) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = lift::c_files(tree)
+        .into_par_iter()
+        .filter(|file| std::fs::read(file).is_ok_and(|text| mentions(&names, &text)))
+        .filter_map(|file| Some(file.strip_prefix(tree).ok()?.to_path_buf()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// One of the names stands in a text as a word of its own.
+fn mentions(names: &AhoCorasick, text: &[u8]) -> bool {
+    let word = |at: Option<&u8>| at.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    names.find_overlapping_iter(text).any(|found| {
+        let before = found.start().checked_sub(1).and_then(|at| text.get(at));
+        !word(before) && !word(text.get(found.end()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_lies_below_one_narrow_directory() {
+        let wireless = "drivers/net/wireless/mediatek/mt76";
+        assert_eq!(
+            root(wireless, &format!("{wireless}/mt7996")),
+            Some(PathBuf::from(wireless))
+        );
+        assert_eq!(root("drivers/thunderbolt", "drivers/usb/typec/ucsi"), None);
+        assert_eq!(root("crypto", "drivers/crypto/ccp"), None);
+    }
+
+    #[test]
+    fn users_name_an_export_as_a_word() {
+        let tree = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = tree.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        file("drivers/x/core/core.c", "EXPORT_SYMBOL(x_open);");
+        file("drivers/x/chip/chip.c", "int e = x_open();");
+        file("drivers/y/y.c", "int max_open(void); int x_opened;");
+        file("drivers/z/z.h", "x_open();");
+        let exports = ["x_open".to_owned(), "x_op".to_owned()];
+        assert_eq!(
+            scan(tree.path(), &exports),
+            ["drivers/x/chip/chip.c", "drivers/x/core/core.c"].map(PathBuf::from)
+        );
+    }
+}
