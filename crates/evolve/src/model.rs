@@ -116,6 +116,8 @@ pub enum Kind {
         write: Option<String>,
         /// An expression that can be read, assigned and pointed to; it stands for every use instead of the two above.
         place: Option<String>,
+        /// What stands for an initialiser `.member = value`; `{1}` is the value.
+        init: Option<String>,
     },
     /// An initialiser or assignment that may be left out where the target lacks the member.
     DropField {

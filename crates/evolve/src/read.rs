@@ -89,6 +89,7 @@ struct Raw {
     read: Option<String>,
     write: Option<String>,
     place: Option<String>,
+    init: Option<String>,
     evidence: Option<Evidence>,
 }
 
@@ -166,6 +167,7 @@ fn kind_of(raw: &mut Raw) -> Result<Kind, String> {
             read: raw.read.take(),
             write: raw.write.take(),
             place: raw.place.take(),
+            init: raw.init.take(),
         },
         "header" => Kind::Header {
             home: need(id, "home", raw.home.take())?,
@@ -194,6 +196,7 @@ fn leftovers(raw: &Raw) -> Vec<&'static str> {
         ("read", raw.read.is_some()),
         ("write", raw.write.is_some()),
         ("place", raw.place.is_some()),
+        ("init", raw.init.is_some()),
         ("home_arity", !raw.home_arity.is_empty()),
     ];
     keys.extend(
@@ -218,13 +221,23 @@ fn check(evolution: &Evolution) -> Result<(), String> {
         ));
     }
     if let Kind::Access {
-        read, write, place, ..
+        read,
+        write,
+        place,
+        init,
+        ..
     } = &evolution.kind
-        && (read.is_some() || write.is_some()) == place.is_some()
     {
-        return Err(format!(
-            "evolution `{id}` must say how to `read` or `write` the member, or else its `place`"
-        ));
+        if (read.is_some() || write.is_some()) == place.is_some() {
+            return Err(format!(
+                "evolution `{id}` must say how to `read` or `write` the member, or else its `place`"
+            ));
+        }
+        if init.as_ref().is_some_and(|i| i.matches("{1}").count() != 1) {
+            return Err(format!(
+                "evolution `{id}`: `init` must name the value, {{1}}, once"
+            ));
+        }
     }
     if matches!(evolution.kind, Kind::Refuse { .. }) && evolution.meaning.trim().is_empty() {
         return Err(format!(

@@ -5,7 +5,7 @@
 
 use crate::gap::{RemedyKind, Risk};
 use crate::view::View;
-use crate::{lex, lift};
+use crate::{lex, lift, stub};
 use kspan_evolve::{Evolution, KernelView, Kind, Library};
 use kspan_facts::{Def, Detail, Facts};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -55,6 +55,8 @@ pub struct Unit {
 /// All that a place is given.
 #[derive(Debug, Clone, Default)]
 pub struct Closure {
+    /// Headers that the compiler missed: they stand before the others, some of which need them and do not say so.
+    pub first: BTreeSet<String>,
     /// Headers of the target, included first.
     pub includes: BTreeSet<String>,
     /// Definitions in an order in which each stands after what it needs.
@@ -77,6 +79,8 @@ pub struct Sources<'a> {
     pub exports: &'a [String],
     /// Headers that the overlay gives whole: what they define needs no carrying.
     pub whole: &'a BTreeSet<String>,
+    /// Functions of modules for which the home header's stub may stand.
+    pub stubs: &'a BTreeSet<String>,
 }
 
 impl Closure {
@@ -91,6 +95,7 @@ impl Closure {
             open: Vec::new(),
             texts: Vec::new(),
         };
+        builder.closure.first.clone_from(&wants.includes);
         builder
             .closure
             .includes
@@ -147,14 +152,16 @@ impl Builder<'_> {
         self.open.pop();
         match &result {
             Ok(()) => drop(self.done.insert(name.to_owned())),
-            // What was carried only for a name that failed in the end is not carried.
-            Err(_) => {
-                for unit in self.closure.units.drain(mark..) {
-                    self.done.remove(&unit.name);
-                }
-            }
+            Err(_) => self.roll_back(mark),
         }
         result
+    }
+
+    /// What was carried only for a name that failed in the end is not carried.
+    fn roll_back(&mut self, mark: usize) {
+        for unit in self.closure.units.drain(mark..) {
+            self.done.remove(&unit.name);
+        }
     }
 
     fn provide_new(&mut self, name: &str) -> Result<(), String> {
@@ -180,7 +187,11 @@ impl Builder<'_> {
             Detail::Function { body: false, .. } | Detail::Variable { .. }
                 if !is_made_here(def) && !self.sources.exports.iter().any(|e| e == name) =>
             {
-                self.take_lift(name, def)
+                let mark = self.closure.units.len();
+                self.take_lift(name, def).or_else(|why| {
+                    self.roll_back(mark);
+                    self.take_stub(def, None).map_err(|_| why)
+                })
             }
             Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
             _ => self.take_def(def, None),
@@ -266,6 +277,37 @@ impl Builder<'_> {
                 meaning
             },
             replaces: false,
+        });
+        Ok(())
+    }
+
+    /// What the home kernel's header has for kernels without the feature. A function of a module comes with that module instead.
+    fn take_stub(&mut self, def: &Def, renamed: Option<&str>) -> Result<(), String> {
+        let home = self.sources.home;
+        let export = home.facts.export(&def.name);
+        let found = export
+            .filter(|e| e.module == "vmlinux" || self.sources.stubs.contains(&def.name))
+            .and_then(|_| std::fs::read(home.header_path(&def.header)?).ok())
+            .and_then(|text| stub::find(&String::from_utf8_lossy(&text), &def.name));
+        let text = found.ok_or_else(|| format!("{} has no stub", def.name))?;
+        self.dependencies(&text, &def.name, &def.header)?;
+        self.include_origin(&def.header);
+        let effect = stub::effect(&text).unwrap_or_else(|| "does little".to_owned());
+        let text = match renamed {
+            None => text,
+            Some(new) => renamed_text(&text, &def.name, new),
+        };
+        self.push(Unit {
+            name: def.name.clone(),
+            text,
+            kind: RemedyKind::Carry,
+            origin: format!("stub in {} of {}", def.path, home.kernel.release),
+            risk: Risk::Behaviour,
+            meaning: format!(
+                "the target lacks the feature; {}() {effect}, as at home where it is configured out",
+                def.name
+            ),
+            replaces: renamed.is_some(),
         });
         Ok(())
     }
@@ -576,6 +618,13 @@ impl Builder<'_> {
         let Some(def) = defs.iter().find(header_only) else {
             let there = self.sources.target.callable(name).is_some();
             let exported = self.sources.target.facts.export(name).is_some();
+            let new = format!("kspan_{name}");
+            if !exported
+                && let Some(def) = best(&defs)
+                && self.take_stub(def, Some(&new)).is_ok()
+            {
+                return Ok(());
+            }
             return Err(match there && exported {
                 true => format!(
                     "{name} takes other parameters on the target, and no evolution says how to call it"
@@ -675,9 +724,14 @@ fn terminated(def: &Def, renamed: Option<&str>) -> String {
     if is_macro {
         return format!("#undef {name}\n{text}");
     }
+    renamed_text(&text, name, new)
+}
+
+/// A definition under another name, and a macro that leads to it.
+fn renamed_text(text: &str, name: &str, new: &str) -> String {
     format!(
         "{}\n#undef {name}\n#define {name} {new}",
-        lex::rename(&text, name, new)
+        lex::rename(text, name, new)
     )
 }
 

@@ -293,9 +293,24 @@ impl Engine {
         port.notes_of(&built);
         if built.ok {
             let start = std::time::Instant::now();
-            self.derive(driver, &built, (&home, target), options, &base, &mut port)?;
+            let kernels = (&*home, target);
+            let none = BTreeSet::new();
+            self.derive(driver, &built, kernels, options, &base, (&none, &mut port))?;
             if port.verdict == Verdict::Open {
-                self.with_providers(driver, (&home, target), options, &base, &mut port)?;
+                let stubs = self.with_providers(driver, kernels, options, &base, &mut port)?;
+                if port.verdict == Verdict::Open && !stubs.is_empty() {
+                    let mut again = self.blank(driver, &home, target);
+                    again.notes_of(&built);
+                    self.derive(
+                        driver,
+                        &built,
+                        kernels,
+                        options,
+                        &base,
+                        (&stubs, &mut again),
+                    )?;
+                    port = again;
+                }
             }
             port.seconds = start.elapsed().as_secs_f64();
         } else {
@@ -345,7 +360,8 @@ impl Engine {
         }
     }
 
-    /// A port that stays open since modules of the home kernel are missing is tried again together with them.
+    /// A port that stays open since modules of the home kernel are missing is tried again together with them. What comes back
+    /// are symbols of modules that may not come along, for which there is a stub.
     fn with_providers(
         &self,
         driver: &Driver,
@@ -353,9 +369,9 @@ impl Engine {
         options: &KbuildOptions,
         base: &Path,
         port: &mut Port,
-    ) -> Result<()> {
+    ) -> Result<BTreeSet<String>> {
         let Some(tree) = self.cache.source_tree_if_present(&home.kernel) else {
-            return Ok(());
+            return Ok(BTreeSet::new());
         };
         let place = provider::Place {
             driver_dir: &provider::driver_dir(driver, &tree),
@@ -367,14 +383,18 @@ impl Engine {
         let mut narrow = port.open.clone();
         let mut open = narrow.clone();
         let mut taken = BTreeSet::new();
+        let mut stubs = BTreeSet::new();
         loop {
             let wanted = provider::wanted(&open, &taken, &place);
+            if taken.is_empty() {
+                stubs = provider::stubbed(&wanted, home);
+            }
             provider::explain(&mut narrow, &wanted);
-            if wanted.providers.is_empty() {
+            if wanted.providers.is_empty() || provider::stays(&open, home) {
                 if taken.is_empty() {
                     port.open = narrow;
                 }
-                return Ok(());
+                return Ok(stubs);
             }
             taken.extend(wanted.providers);
             let set = provider::compose(&self.cache, driver, home, &tree, &taken);
@@ -384,7 +404,7 @@ impl Engine {
                     let wide = self.port_set(&set, &taken, (home, target), options, base)?;
                     if wide.builds() {
                         *port = wide;
-                        return Ok(());
+                        return Ok(BTreeSet::new());
                     }
                     let words = wide.outcome();
                     (wide.open, words)
@@ -414,7 +434,15 @@ impl Engine {
         let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
         let place = beside.path();
         wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();
-        self.derive(set, &built, (home, target), options, place, &mut wide)?;
+        let stubs = BTreeSet::new();
+        self.derive(
+            set,
+            &built,
+            (home, target),
+            options,
+            place,
+            (&stubs, &mut wide),
+        )?;
         if wide.builds() {
             store::replace_dir(&place.join("tree"), &base.join("tree"))?;
         }
@@ -428,7 +456,7 @@ impl Engine {
         (home, target): (&View, &View),
         options: &KbuildOptions,
         base: &Path,
-        port: &mut Port,
+        (stubs, port): (&BTreeSet<String>, &mut Port),
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
         port.findings = self.findings(driver, built, home, target);
@@ -446,6 +474,7 @@ impl Engine {
             library: &self.library,
             lift: lift.as_deref(),
             notes: &notes,
+            stubs,
         };
         std::fs::create_dir_all(base).map_err(|e| Error::io(base, e))?;
         let work = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;

@@ -3,8 +3,8 @@
 
 use crate::gap::{Place, Risk};
 use crate::home::Home;
-use crate::lex;
 use crate::view::View;
+use crate::{lex, stub};
 use kspan_evolve::{Kind, Library};
 use kspan_facts::{Def, Detail, Use, UseKind};
 use serde::{Deserialize, Serialize};
@@ -155,26 +155,8 @@ fn stub_of(view: &View, name: &str, depth: usize) -> Option<String> {
 
 /// The body of a function that does nothing but return a constant.
 fn stub_body(def: &Def) -> Option<String> {
-    let Detail::Function { body: true, .. } = def.detail else {
-        return None;
-    };
-    let open = def.text.find('{')?;
-    let body: Vec<&str> = def.text[open..].split_whitespace().collect();
-    let body = body.join(" ");
-    let inner = body.strip_prefix('{')?.strip_suffix('}')?.trim();
-    let constant = |v: &str| {
-        let v = v.trim().trim_start_matches('-');
-        v.chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-            || v == "false"
-            || v.starts_with("ERR_PTR(-") && v.ends_with(')')
-    };
-    let returned = inner
-        .strip_prefix("return ")
-        .and_then(|r| r.strip_suffix(';'));
-    match returned {
-        Some(value) if constant(value) => Some(format!("returns {}", value.trim())),
-        _ if inner.is_empty() => Some("does nothing".to_owned()),
+    match def.detail {
+        Detail::Function { body: true, .. } => stub::effect(&def.text),
         _ => None,
     }
 }

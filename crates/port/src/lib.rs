@@ -26,6 +26,7 @@ pub mod private_abi;
 pub mod provider;
 pub mod site;
 pub mod store;
+pub mod stub;
 pub mod take_up;
 pub mod understand;
 pub mod view;

@@ -279,7 +279,19 @@ fn replacement(
     field: &str,
     access: Option<&Evolution>,
 ) -> Option<Replacement> {
-    if let Some((range, value)) = initialiser(bytes, start, field) {
+    if let Some(found) = initialiser(bytes, start, field) {
+        if let Some(Kind::Access {
+            init: Some(init), ..
+        }) = access.map(|e| &e.kind)
+            && found.plain
+        {
+            return Some(Replacement {
+                edits: around_value(bytes, &found, init)?,
+                whole: false,
+                dropped: None,
+            });
+        }
+        let (range, value) = (found.whole, text_of(bytes, &found.value));
         let text = format!("/* kspan: no .{field} on the target */");
         return Some(Replacement {
             edits: vec![keeping_lines(bytes, range, text)],
@@ -332,6 +344,26 @@ fn only_value(bytes: &[u8], whole: &Range<usize>, value_at: usize, field: &str) 
     };
     let before = keeping_lines(bytes, whole.start..value_at, "(void)(".to_owned());
     vec![before, after]
+}
+
+/// `.member = value` becomes what an evolution has for it, around the value's own text.
+fn around_value(bytes: &[u8], found: &Initialiser, init: &str) -> Option<Vec<Edit>> {
+    let (before, after) = init.split_once("{1}")?;
+    let head = keeping_lines(
+        bytes,
+        found.whole.start..found.value.start,
+        before.to_owned(),
+    );
+    let tail = Edit {
+        start: found.value.end,
+        end: found.value.end,
+        text: after.to_owned(),
+    };
+    Some(vec![head, tail])
+}
+
+fn text_of(bytes: &[u8], range: &Range<usize>) -> String {
+    String::from_utf8_lossy(&bytes[range.clone()]).into_owned()
 }
 
 /// An edit after which every other line keeps its number.
@@ -501,12 +533,18 @@ fn opening(all: &[(Token, Range<usize>)], close: usize) -> Option<usize> {
     None
 }
 
-/// `.field = value,` (or `.field.inner[2] = value,`) around the member's name at `start`: its range and the value's text.
-fn initialiser(
-    bytes: &[u8],
-    start: usize,
-    field: &str,
-) -> Option<(std::ops::Range<usize>, String)> {
+/// `.field = value,` or `.field.inner[2] = value,`.
+struct Initialiser {
+    /// From the dot to the comma, if there is one.
+    whole: Range<usize>,
+    /// From behind the `=` to where the value ends.
+    value: Range<usize>,
+    /// Nothing stands between the member and the `=`.
+    plain: bool,
+}
+
+/// The initialiser around the member's name at `start`.
+fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialiser> {
     if bytes.get(start..start + field.len())? != field.as_bytes() {
         return None;
     }
@@ -523,15 +561,16 @@ fn initialiser(
     if bytes[equals] != b'=' || bytes.get(equals + 1) == Some(&b'=') {
         return None;
     }
-    let mut end = lex::expression_end(bytes, equals + 1)?;
-    let value = String::from_utf8_lossy(&bytes[equals + 1..end]).into_owned();
-    if value.contains('#') {
+    let end = lex::expression_end(bytes, equals + 1)?;
+    if bytes[equals + 1..end].contains(&b'#') {
         return None;
     }
-    if bytes[end] == b',' {
-        end += 1;
-    }
-    Some((dot..end, value))
+    let trimmed = bytes[equals + 1..end].trim_ascii_end().len();
+    Some(Initialiser {
+        whole: dot..end + usize::from(bytes[end] == b','),
+        value: equals + 1..equals + 1 + trimmed,
+        plain: bytes[start + field.len()..equals].trim_ascii().is_empty(),
+    })
 }
 
 /// Past the inner members and indices of a designator: where `=` should stand.
@@ -582,12 +621,30 @@ mod tests {
     fn finds_an_initialiser() {
         let text = b"x = {\n\t.a = 1,\n\t.ops = { .f = g, },\n};";
         let start = lex::find(text, 0, b"ops").unwrap();
-        let (range, value) = initialiser(text, start, "ops").unwrap();
+        let found = initialiser(text, start, "ops").unwrap();
+        let (range, value) = (found.whole, text_of(text, &found.value));
+        assert!(found.plain);
         assert_eq!(&text[range], b".ops = { .f = g, },");
         assert_eq!(value.trim(), "{ .f = g, }");
         let inner = b"x = { .ops.a[1] = 2 };";
-        let (range, _) = initialiser(inner, 7, "ops").unwrap();
-        assert_eq!(&inner[range], b".ops.a[1] = 2 ");
+        let found = initialiser(inner, 7, "ops").unwrap();
+        assert_eq!(&inner[found.whole], b".ops.a[1] = 2 ");
+        assert!(!found.plain);
+    }
+
+    #[test]
+    fn an_initialiser_is_said_in_the_targets_words() {
+        let toml = "[[evolution]]\nid = 'a'\nkind = 'access'\nrecord = 'r'\nfield = 'ptr'\nread = '{0}->data'\ninit = '.data = (long)({1})'\n";
+        let library =
+            kspan_evolve::Library::from_texts([("a.toml".to_owned(), toml.to_owned())]).unwrap();
+        let from = "{ .ptr =\n &spec, .x = 1 }";
+        let made = replacement(from.as_bytes(), 3, "ptr", library.all().first()).unwrap();
+        let mut out = from.to_owned();
+        for edit in made.edits.iter().rev() {
+            out.replace_range(edit.start..edit.end, &edit.text);
+        }
+        assert_eq!(out, "{ .data = (long)(\n &spec), .x = 1 }");
+        assert!(!made.whole && made.dropped.is_none());
     }
 
     fn replaced(

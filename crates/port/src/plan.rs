@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub lift: Option<&'a lift::Index>,
     /// What the gates found to act otherwise, for the module's own information.
     pub notes: &'a [String],
+    /// Symbols of other modules that no module brings along: the home header's stub may stand for them.
+    pub stubs: &'a BTreeSet<String>,
 }
 
 /// The state of a port.
@@ -137,6 +139,7 @@ impl Plan {
             lift: ctx.lift,
             exports: &ctx.built.exports,
             whole: &whole,
+            stubs: ctx.stubs,
         };
         let mut out = Rendered::default();
         let mut edits = self.edits.clone();
@@ -232,17 +235,28 @@ fn place_block(
             text,
         },
     );
-    let mut headers: Vec<String> = Vec::new();
+    let mut headers: Vec<String> = closure.first.iter().cloned().collect();
     if closure.units.iter().any(|u| u.replaces) {
         headers.extend(kernel_includes(ctx, tu));
     }
-    headers.extend(closure.includes.iter().cloned());
+    headers.extend(closure.includes.difference(&closure.first).cloned());
+    headers.retain(|h| !read_already(ctx, tu, h, place.line));
     let mut text = block(ctx, &headers, &closure.units);
     if let Some(note) = note {
         text.push_str(&format!("\n#include <linux/module.h>\n{note}"));
     }
     files.insert(file, text.into_bytes());
     Ok(())
+}
+
+/// The source file includes a header above a line, and the header has no guard: it cannot be read twice.
+fn read_already(ctx: &Context<'_>, tu: &HomeTu, header: &str, line: u32) -> bool {
+    let own = ctx.built.dir.join(&tu.source);
+    let above = |(at, name, _): &(kspan_facts::Loc, String, Option<PathBuf>)| {
+        at.file == own && at.line < line && name == header
+    };
+    let guarded = |path: PathBuf| std::fs::read(path).is_ok_and(|text| is_guarded(&text));
+    tu.tu.includes.iter().any(above) && !ctx.target.header_path(header).is_some_and(guarded)
 }
 
 /// Lines of the file's own includes that lead to files of the driver.
@@ -379,6 +393,7 @@ fn overlay_header(
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
             let closure = Closure::compute(sources, wants);
             remedies.extend(remedies_of(&closure, wants));
+            let bytes = read_once(header, bytes);
             if closure.is_empty() {
                 return Ok(bytes);
             }
@@ -399,6 +414,25 @@ fn overlay_header(
             Ok(text)
         }
     }
+}
+
+/// A header that may be read twice: what the overlay adds includes it beside the driver.
+fn read_once(header: &str, bytes: Vec<u8>) -> Vec<u8> {
+    if is_guarded(&bytes) {
+        return bytes;
+    }
+    let guard = guard(&format!("once_{header}"));
+    let mut text = format!("#ifndef {guard}\n#define {guard}\n#line 1\n").into_bytes();
+    text.extend_from_slice(&bytes);
+    text.extend_from_slice(b"\n#endif\n");
+    text
+}
+
+/// A header's text keeps itself from being read twice.
+fn is_guarded(text: &[u8]) -> bool {
+    [b"#ifndef".as_slice(), b"# ifndef", b"#pragma once"]
+        .iter()
+        .any(|guard| memchr::memmem::find(text, guard).is_some())
 }
 
 fn redirect(header: &str, to: &[String]) -> String {

@@ -6,7 +6,7 @@
 use crate::driver::{Driver, Manifest, SourceTree};
 use crate::gap::{Gap, Need, Remedy, RemedyKind, Risk};
 use crate::view::View;
-use crate::{Error, Result, family, store};
+use crate::{Error, Result, family, store, stub};
 use kspan_kernel::Cache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -89,19 +89,22 @@ pub struct Place<'a> {
 
 impl Place<'_> {
     /// Why a module that the target has in an older form may not be replaced; `None` when it may: it stands in the directory
-    /// of the driver or of a provider already taken, or only drivers of their family use it. A module that
-    /// others of the target depend on is a subsystem's core.
+    /// of the driver or of a provider already taken, or only modules of its own directory and of theirs use it, or of the family
+    /// that lies around both. A module that others of the target depend on is a subsystem's core.
     fn refusal(&self, provider: &Provider, dirs: &BTreeSet<&str>) -> Option<String> {
         if dirs.contains(provider.dir()) {
             return None;
         }
-        let roots: Vec<PathBuf> = dirs
-            .iter()
-            .filter_map(|dir| family::root(provider.dir(), dir))
-            .collect();
-        let (Some(tree), false) = (&self.target_tree, roots.is_empty()) else {
+        let Some(tree) = &self.target_tree else {
             return Some("other modules depend on that".to_owned());
         };
+        let mut roots: Vec<PathBuf> = dirs
+            .iter()
+            .filter(|dir| !dir.is_empty())
+            .filter_map(|dir| family::root(provider.dir(), dir))
+            .collect();
+        let own = [provider.dir()].into_iter().chain(dirs.iter().copied());
+        roots.extend(own.filter(|d| !d.is_empty()).map(PathBuf::from));
         let exports = self.target.facts.exports_of(&plain(provider.name()));
         let users = family::users(self.cache, &self.target.kernel, tree, &exports);
         let users = match users {
@@ -260,6 +263,19 @@ fn take_in(manifest: &mut Manifest, provider: Manifest) {
     }
 }
 
+/// What no provider closes: gaps other than a symbol of some module, and the compiler's words, which may follow from one.
+#[must_use]
+pub fn stays(open: &[Gap], home: &View) -> bool {
+    let of_module = |symbol: &str| {
+        let export = home.facts.export(symbol);
+        export.is_some_and(|e| e.module != "vmlinux")
+    };
+    open.iter().any(|gap| match &gap.need {
+        Need::Diagnostic { .. } | Need::Header { .. } => false,
+        need => !symbol(need).is_some_and(of_module),
+    })
+}
+
 /// Makes the driver's own Kbuild file descend into the providers.
 fn descend(dir: &Path, providers: &BTreeSet<Provider>) -> Result<()> {
     let names = ["Kbuild", "Makefile"].map(|n| dir.join(n));
@@ -275,6 +291,17 @@ fn descend(dir: &Path, providers: &BTreeSet<Provider>) -> Result<()> {
         text.extend_from_slice(format!("obj-m += {DIR}/{}/\n", plain(provider.name())).as_bytes());
     }
     store::write_bytes(file, &text)
+}
+
+/// Symbols whose module may not come along and that the home kernel's header has a stub for.
+#[must_use]
+pub fn stubbed(wanted: &Wanted, home: &View) -> BTreeSet<String> {
+    let has_stub = |symbol: &&String| {
+        let header = home.facts.defs(symbol).into_iter().next();
+        let text = header.and_then(|d| std::fs::read(home.header_path(&d.header)?).ok());
+        text.is_some_and(|t| stub::find(&String::from_utf8_lossy(&t), symbol).is_some())
+    };
+    wanted.refused.keys().filter(has_stub).cloned().collect()
 }
 
 /// Says of open gaps why the module behind them may not come along.

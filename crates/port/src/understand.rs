@@ -63,6 +63,15 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
             false => lost,
         };
     }
+    if message.starts_with("incompatible type for argument") {
+        // "… argument 2 of 'vmf_insert_pfn'": a structure where a number is given, or the other way round.
+        return vec![Need::Signature {
+            name: first.to_owned(),
+        }];
+    }
+    if let Some(name) = of_signs(message) {
+        return vec![Need::Signature { name }];
+    }
     if message.starts_with("void value not ignored")
         || message.starts_with("invalid use of void expression")
     {
@@ -73,6 +82,14 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
             .collect();
     }
     names(message, &quoted, spot, home, target)
+}
+
+/// The macro that compares two values, one of which is signed here and was not at home, or the other way round.
+fn of_signs(message: &str) -> Option<String> {
+    let (_, failed) = message.split_once("declared with attribute error: ")?;
+    let name = failed.split_once('(')?.0;
+    let compares = failed.ends_with("signedness error") && matches!(name, "min" | "max");
+    compares.then(|| name.to_owned())
 }
 
 /// The header that declares what the driver itself defines: the driver's version of it is wanted.

@@ -705,6 +705,7 @@ impl Maker<'_> {
             read: (!write).then(|| text.clone()),
             write: write.then(|| text.clone()),
             place: None,
+            init: None,
         };
         let side = if write { "written" } else { "read" };
         let mut e = self.evolution(

@@ -78,6 +78,7 @@ fn one(out: &mut String, e: &Evolution) {
             read,
             write,
             place,
+            init,
         } => {
             line("kind", quoted("access"));
             line("record", quoted(record));
@@ -90,6 +91,9 @@ fn one(out: &mut String, e: &Evolution) {
             }
             if let Some(place) = place {
                 line("place", quoted(place));
+            }
+            if let Some(init) = init {
+                line("init", quoted(init));
             }
         }
         Kind::DropField { record, field } => {
