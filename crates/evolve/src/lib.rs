@@ -15,5 +15,5 @@ mod read;
 
 pub use conditions::KernelView;
 pub use library::{Library, Plan};
-pub use model::{Condition, Evidence, Evolution, Kind, Risk, Tier};
+pub use model::{Condition, Evidence, Evolution, Kind, Rewrite, Risk, Tier};
 pub use read::{LoadError, LoadErrors};

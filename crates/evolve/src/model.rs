@@ -196,6 +196,17 @@ pub struct Evidence {
     pub after: String,
 }
 
+/// What a maintainer writes in place of a use.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// The expression; `{0}`, `{1}` are the arguments.
+    pub to: String,
+    /// Its value is another than the home form's: only a use as a statement is rewritten.
+    #[serde(default)]
+    pub statement: bool,
+}
+
 /// One change of the kernel's API and how a target without it is served.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Evolution {
@@ -223,6 +234,9 @@ pub struct Evolution {
     /// Names that the text uses and the target may lack as well: another evolution or a carried definition must provide them
     /// before this one's text.
     pub needs: Vec<String>,
+    /// For `kspan upgrade`, where the text is not what a maintainer would write at a use: by provided name, the expression in the
+    /// target's own API; `{0}` is the first argument.
+    pub rewrite: BTreeMap<String, Rewrite>,
     /// What it may do to meaning.
     pub risk: Risk,
     /// What differs, where `risk` is above none.

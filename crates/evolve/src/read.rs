@@ -1,6 +1,6 @@
 //! From TOML to evolutions, with file and line in every complaint.
 
-use crate::model::{Condition, Evidence, Evolution, Kind, Risk};
+use crate::model::{Condition, Evidence, Evolution, Kind, Rewrite, Risk};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,6 +69,8 @@ struct Raw {
     includes: Vec<String>,
     #[serde(default)]
     needs: Vec<String>,
+    #[serde(default)]
+    rewrite: BTreeMap<String, Rewrite>,
     #[serde(default)]
     risk: Risk,
     #[serde(default)]
@@ -215,6 +217,15 @@ fn check(evolution: &Evolution) -> Result<(), String> {
             "evolution `{id}` provides nothing; list in `provides` the names that its text defines"
         ));
     }
+    if let Some(name) = evolution
+        .rewrite
+        .keys()
+        .find(|n| !evolution.provides.contains(n))
+    {
+        return Err(format!(
+            "evolution `{id}` rewrites `{name}`, which it does not provide; add it to `provides`"
+        ));
+    }
     if evolution.risk > Risk::None && evolution.meaning.trim().is_empty() {
         return Err(format!(
             "evolution `{id}` has a risk but no `meaning`; say what differs"
@@ -287,6 +298,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         body_lacks: raw.body_lacks,
         includes: raw.includes,
         needs: raw.needs,
+        rewrite: raw.rewrite,
         risk: raw.risk,
         meaning: raw.meaning,
         commit: raw.commit,

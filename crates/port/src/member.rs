@@ -6,6 +6,7 @@ use crate::home::HomeTu;
 use crate::lex::{self, Token};
 use crate::plan::{Context, Plan, RemedyKey};
 use crate::take_up::place;
+use crate::view::View;
 use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Use, UseKind};
 use std::ops::Range;
@@ -49,7 +50,7 @@ pub fn take_up(
     if let Some(changed) = flatten(plan, ctx, &uses, record, field) {
         return changed;
     }
-    if let Some(alias) = alias(ctx, record, field) {
+    if let Some(alias) = alias(ctx.home, ctx.target, record, field) {
         let origin = format!(
             "same place in struct {record} of {}",
             ctx.home.kernel.release
@@ -130,11 +131,12 @@ fn flatten(
 
 /// A callback of the home kernel that shares its place (an anonymous union holds the old and the new name) and that the
 /// target has.
-fn alias(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
-    let fields = ctx.home.record(record)?;
+#[must_use]
+pub fn alias(home: &View, target: &View, record: &str, field: &str) -> Option<String> {
+    let fields = home.record(record)?;
     let own = fields.iter().find(|f| f.name == field)?;
     own.offset_bits?;
-    let there = ctx.target.record(record)?;
+    let there = target.record(record)?;
     let shares = |f: &&kspan_facts::Field| {
         f.name != field
             && f.callback.is_some()
@@ -378,13 +380,13 @@ fn keeping_lines(bytes: &[u8], range: Range<usize>, text: String) -> Edit {
 }
 
 /// `object->member`, or the statement `object->member = value`.
-struct Used {
+pub struct Used {
     /// What is replaced: the expression, or the statement without its semicolon.
-    range: Range<usize>,
+    pub range: Range<usize>,
     /// A pointer to the structure.
-    object: String,
+    pub object: String,
     /// The operator before `=` (none for a plain assignment) and the value.
-    assigned: Option<(Option<char>, String)>,
+    pub assigned: Option<(Option<char>, String)>,
     /// Where the value begins, after the `=`; the end of the range where nothing is assigned.
     value_at: usize,
 }
@@ -401,7 +403,8 @@ impl Used {
 
     /// Reads the surroundings of a member's name; `None` for what is neither read nor assigned by a statement (its address
     /// is taken, it is counted up, it is assigned inside an expression).
-    fn at(bytes: &[u8], start: usize, field: &str) -> Option<Self> {
+    #[must_use]
+    pub fn at(bytes: &[u8], start: usize, field: &str) -> Option<Self> {
         let all: Vec<(Token, Range<usize>)> = lex::tokens(bytes).collect();
         let at = all.binary_search_by_key(&start, |(_, r)| r.start).ok()?;
         let punct = |i: usize| punct_at(&all, i);
@@ -459,7 +462,8 @@ fn punct_at(all: &[(Token, Range<usize>)], at: usize) -> Option<u8> {
 }
 
 /// The expression `object->member` around the member's name at `start`, and a pointer to the object.
-fn expression(bytes: &[u8], start: usize, field: &str) -> Option<(Range<usize>, String)> {
+#[must_use]
+pub fn expression(bytes: &[u8], start: usize, field: &str) -> Option<(Range<usize>, String)> {
     let all: Vec<(Token, Range<usize>)> = lex::tokens(bytes).collect();
     let at = all.binary_search_by_key(&start, |(_, r)| r.start).ok()?;
     if bytes.get(start..start + field.len())? != field.as_bytes() {
@@ -534,17 +538,18 @@ fn opening(all: &[(Token, Range<usize>)], close: usize) -> Option<usize> {
 }
 
 /// `.field = value,` or `.field.inner[2] = value,`.
-struct Initialiser {
+pub struct Initialiser {
     /// From the dot to the comma, if there is one.
-    whole: Range<usize>,
+    pub whole: Range<usize>,
     /// From behind the `=` to where the value ends.
-    value: Range<usize>,
+    pub value: Range<usize>,
     /// Nothing stands between the member and the `=`.
-    plain: bool,
+    pub plain: bool,
 }
 
 /// The initialiser around the member's name at `start`.
-fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialiser> {
+#[must_use]
+pub fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialiser> {
     if bytes.get(start..start + field.len())? != field.as_bytes() {
         return None;
     }

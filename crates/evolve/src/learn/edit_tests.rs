@@ -205,6 +205,7 @@ fn evolution(kind: Kind) -> Evolution {
         body_lacks: BTreeMap::new(),
         includes: vec!["linux/b.h".to_owned()],
         needs: Vec::new(),
+        rewrite: Default::default(),
         risk: Risk::Default,
         meaning: "a \\ \"quoted\" word".to_owned(),
         commit: String::new(),

@@ -320,6 +320,7 @@ impl Maker<'_> {
             body_lacks: BTreeMap::new(),
             includes: Vec::new(),
             needs: Vec::new(),
+            rewrite: BTreeMap::new(),
             risk: judged.0,
             meaning: judged.1,
             commit: String::new(),

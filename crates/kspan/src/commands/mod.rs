@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod learn;
 pub mod port;
 pub mod test;
+pub mod upgrade;
 pub mod why;
 
 use clap::{Parser, Subcommand};
@@ -53,6 +54,8 @@ pub enum Command {
     Port(port::Args),
     /// Port and build drivers on kernels: the matrix.
     Build(build::Args),
+    /// Move a driver's own source to another kernel's API.
+    Upgrade(upgrade::Args),
     /// Learn evolutions from two kernel trees.
     Learn(learn::Args),
     /// Tell the life of an API across kernels, and the evolutions that cover it.
@@ -92,6 +95,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args, cache(cli)?, cli.json),
         Command::Port(args) => port::run(args, cache(cli)?, cli.json),
         Command::Build(args) => build::run(args, cache(cli)?, cli.json),
+        Command::Upgrade(args) => upgrade::run(args, cache(cli)?, cli.json),
         Command::Learn(args) => learn::run(args, cache(cli)?, cli.json),
         Command::Why(args) => why::run(args, cache(cli)?, cli.json),
         Command::Evolution(args) => evolution::run(args, || cache(cli), cli.json),

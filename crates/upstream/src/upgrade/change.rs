@@ -1,0 +1,143 @@
+//! One change of a driver's source: what will be one commit.
+
+use super::edit::Edit;
+use kspan_port::gap::Risk;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What makes a change, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Unique among the changes: an evolution's id, or `generated: …`.
+    pub id: String,
+    /// What the commit's subject says after the driver's name.
+    pub subject: String,
+    /// Why, in a sentence or two.
+    pub why: String,
+    /// The upstream commit, where the evolution names one.
+    pub commit: String,
+    /// How far it may change what the driver does.
+    pub risk: Risk,
+    /// What may differ.
+    pub meaning: String,
+    /// A definition of the home kernel, or a helper, was written into the driver since the target's API says it in no shorter
+    /// way.
+    pub keeps: bool,
+}
+
+/// A change with its edits, all against the driver's text as it was at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What makes it.
+    #[serde(flatten)]
+    pub reason: Reason,
+    /// By file, relative to the driver.
+    #[serde(skip)]
+    pub edits: BTreeMap<PathBuf, Vec<Edit>>,
+}
+
+/// All changes, in the order in which they were found.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    all: Vec<Change>,
+}
+
+impl Changes {
+    /// The changes.
+    #[must_use]
+    pub fn all(&self) -> &[Change] {
+        &self.all
+    }
+
+    /// The edits of one file by the first `count` changes.
+    #[must_use]
+    pub fn edits(&self, file: &Path, count: usize) -> Vec<Edit> {
+        let of_file = |c: &Change| c.edits.get(file).cloned().unwrap_or_default();
+        self.all.iter().take(count).flat_map(of_file).collect()
+    }
+
+    /// Adds edits under a reason; all of them or, when one disagrees with what is there, none. `Ok(false)` when they are
+    /// there already.
+    ///
+    /// # Errors
+    /// Names the file and the change that wants the same bytes.
+    pub fn add(&mut self, reason: &Reason, edits: Vec<(PathBuf, Edit)>) -> Result<bool, String> {
+        let mut fresh: Vec<(PathBuf, Edit)> = Vec::new();
+        for (file, edit) in edits {
+            let there = |c: &Change| c.edits.get(&file).is_some_and(|l| l.contains(&edit));
+            if self.all.iter().any(there) || fresh.contains(&(file.clone(), edit.clone())) {
+                continue;
+            }
+            let others = self.all.iter().flat_map(|c| {
+                let list = c.edits.get(&file).map(Vec::as_slice).unwrap_or_default();
+                list.iter().map(move |e| (c.reason.id.as_str(), e))
+            });
+            let own = fresh
+                .iter()
+                .filter(|(f, _)| *f == file)
+                .map(|(_, e)| (reason.id.as_str(), e));
+            if let Some((id, _)) = others.chain(own).find(|(_, e)| !e.agrees_with(&edit)) {
+                return Err(format!(
+                    "{}: bytes {}..{} are changed by `{id}` already; one of the two must be done by hand",
+                    file.display(),
+                    edit.start,
+                    edit.end
+                ));
+            }
+            fresh.push((file, edit));
+        }
+        if fresh.is_empty() {
+            return Ok(false);
+        }
+        let at = self.all.iter().position(|c| c.reason.id == reason.id);
+        let at = at.unwrap_or_else(|| {
+            self.all.push(Change {
+                reason: reason.clone(),
+                edits: BTreeMap::new(),
+            });
+            self.all.len() - 1
+        });
+        if let Some(change) = self.all.get_mut(at) {
+            change.reason.risk = change.reason.risk.max(reason.risk);
+            if change.reason.meaning.is_empty() {
+                change.reason.meaning.clone_from(&reason.meaning);
+            }
+            for (file, edit) in fresh {
+                change.edits.entry(file).or_default().push(edit);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(id: &str) -> Reason {
+        Reason {
+            id: id.to_owned(),
+            subject: String::new(),
+            why: String::new(),
+            commit: String::new(),
+            risk: Risk::None,
+            meaning: String::new(),
+            keeps: false,
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_told_and_leaves_nothing_behind() {
+        let file = PathBuf::from("a.c");
+        let mut changes = Changes::default();
+        let edit = |r: std::ops::Range<usize>| (file.clone(), Edit::replace(r, "x"));
+        assert_eq!(changes.add(&reason("a"), vec![edit(4..8)]), Ok(true));
+        assert_eq!(changes.add(&reason("a"), vec![edit(4..8)]), Ok(false));
+        let words = changes
+            .add(&reason("b"), vec![edit(0..2), edit(6..9)])
+            .unwrap_err();
+        assert!(words.contains("`a`") && words.contains("6..9"), "{words}");
+        assert_eq!(changes.edits(&file, 9).len(), 1);
+    }
+}

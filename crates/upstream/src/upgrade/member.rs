@@ -1,0 +1,272 @@
+//! Members that the target's structures lack: renamed, expressed by the target's API, or left out, in place.
+
+use super::change::Reason;
+use super::edit::Edit;
+use super::job::Job;
+use super::sites::whole_lines;
+use super::template::{Template, has_side_effects};
+use kspan_evolve::{Evolution, Kind};
+use kspan_facts::{Use, UseKind};
+use kspan_port::gap::Risk;
+use kspan_port::{lex, member};
+use std::path::PathBuf;
+
+/// A member's use: the file and where its name stands.
+type At = (PathBuf, usize);
+
+/// Takes up the loss of a member in the whole driver.
+///
+/// # Errors
+/// Says why the member cannot be done without.
+pub fn take(job: &mut Job<'_>, record: &str, field: &str) -> Result<bool, String> {
+    let uses = uses(job, record, field);
+    let lacking = format!("struct {record} has no member {field} on the target");
+    if uses.is_empty() {
+        return Err(lacking);
+    }
+    let (library, target) = (job.library, job.target);
+    if let Some(e) = target.renamed_field(library, record, field)
+        && let Kind::Field { target: to, .. } = &e.kind
+    {
+        let subject = format!("use struct {record}.{to} instead of .{field}");
+        let reason = of_evolution(e, subject);
+        return job.changes.add(&reason, renamed(&uses, field, to));
+    }
+    if let Some(to) = member::alias(job.home, target, record, field) {
+        let reason = Reason {
+            id: format!("generated: struct {record}.{field}"),
+            subject: format!("use struct {record}.{to} instead of .{field}"),
+            why: format!(
+                "Both names stood for one member of struct {record} on {}; {} has .{to} alone.",
+                job.home.kernel.release, target.kernel.release
+            ),
+            commit: String::new(),
+            risk: Risk::None,
+            meaning: String::new(),
+            keeps: false,
+        };
+        return job.changes.add(&reason, renamed(&uses, field, &to));
+    }
+    let refusal = library
+        .refusals(record, field)
+        .into_iter()
+        .find(|e| e.applies_to(target));
+    if let Some(refusal) = refusal {
+        return Err(format!("{lacking}: {}", refusal.meaning));
+    }
+    let access = library
+        .accesses(record, field)
+        .into_iter()
+        .find(|e| e.applies_to(target));
+    match access {
+        Some(e) => expressed(job, &uses, (record, field), e),
+        None => left_out(job, &uses, (record, field)),
+    }
+}
+
+fn uses(job: &Job<'_>, record: &str, field: &str) -> Vec<At> {
+    let is_it = |u: &&Use| {
+        u.kind == UseKind::Field
+            && u.name == field
+            && u.record.as_deref() == Some(record)
+            && u.via_macro.is_none()
+    };
+    let mut out: Vec<At> = job
+        .built
+        .tus
+        .iter()
+        .flat_map(|t| t.tu.uses.iter().filter(is_it))
+        .filter_map(|u| {
+            Some((
+                job.built.relative(&u.at.file)?.to_path_buf(),
+                u.at.offset as usize,
+            ))
+        })
+        .collect();
+    out.sort();
+    out.dedup();
+    out
+}
+
+fn renamed(uses: &[At], field: &str, to: &str) -> Vec<(PathBuf, Edit)> {
+    let edit = |(file, at): &At| (file.clone(), Edit::replace(*at..at + field.len(), to));
+    uses.iter().map(edit).collect()
+}
+
+/// The reason of a change that an evolution makes.
+#[must_use]
+pub fn of_evolution(e: &Evolution, subject: String) -> Reason {
+    Reason {
+        id: e.id.clone(),
+        subject,
+        why: super::words::why(e),
+        commit: e.commit.clone(),
+        risk: e.risk.into(),
+        meaning: e.meaning.clone(),
+        keeps: false,
+    }
+}
+
+/// Each use by the evolution's expression.
+fn expressed(
+    job: &mut Job<'_>,
+    uses: &[At],
+    (record, field): (&str, &str),
+    e: &Evolution,
+) -> Result<bool, String> {
+    let mut edits = Vec::new();
+    for (file, at) in uses {
+        let text = job.text(file)?;
+        let edit = expression(text, *at, field, &e.kind).ok_or_else(|| {
+            format!(
+                "struct {record}.{field} is used in a way that `{}` has no form for",
+                e.id
+            )
+        })?;
+        edits.push((file.clone(), edit));
+    }
+    let reason = of_evolution(e, format!("do without struct {record}.{field}"));
+    let changed = job.changes.add(&reason, edits)?;
+    job.include_all(
+        &reason,
+        &e.includes,
+        uses.iter().map(|(f, _)| f.clone()).collect(),
+    )?;
+    Ok(changed)
+}
+
+fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
+    let Kind::Access {
+        read, write, place, ..
+    } = kind
+    else {
+        return None;
+    };
+    let bytes = text.as_bytes();
+    if let Some(place) = place {
+        let (range, object) = member::expression(bytes, at, field)?;
+        return Some(Edit::replace(range, filled(place, &[&object])?));
+    }
+    let used = member::Used::at(bytes, at, field)?;
+    let object = bare_pointer(&used.object);
+    let words = match &used.assigned {
+        None => filled(read.as_deref()?, &[&object])?,
+        Some((None, value)) => filled(write.as_deref()?, &[&object, value])?,
+        Some((Some(c), value)) => {
+            let now = filled(read.as_deref()?, &[&object])?;
+            filled(
+                write.as_deref()?,
+                &[&object, &format!("{now} {c} ({value})")],
+            )?
+        }
+    };
+    let bracket = used.assigned.is_none() && !super::template::is_primary(&words);
+    let words = if bracket { format!("({words})") } else { words };
+    Some(Edit::replace(used.range, words))
+}
+
+/// `(x)` → `x`, `(&(a.b))` → `&a.b`.
+fn bare_pointer(object: &str) -> String {
+    let inner = object
+        .strip_prefix('(')
+        .and_then(|o| o.strip_suffix(')'))
+        .unwrap_or(object);
+    match inner.strip_prefix("&(").and_then(|o| o.strip_suffix(')')) {
+        Some(place) => format!("&{place}"),
+        None => inner.to_owned(),
+    }
+}
+
+/// A rule's expression with arguments, each in brackets only where it needs them.
+#[must_use]
+pub fn filled(rule: &str, values: &[&str]) -> Option<String> {
+    super::names::filled(&Template::of_rule(rule, values.len(), false), values)
+}
+
+/// Initialisers and assignments of a member that the target does not know go.
+fn left_out(job: &mut Job<'_>, uses: &[At], (record, field): (&str, &str)) -> Result<bool, String> {
+    let lacking =
+        || format!("struct {record} has no member {field} on the target, and the driver reads it");
+    let mut edits = Vec::new();
+    let mut values = String::new();
+    for (file, at) in uses {
+        let text = job.text(file)?;
+        let (range, value) = omission(text, *at, field).ok_or_else(lacking)?;
+        edits.push((file.clone(), Edit::delete(range)));
+        values.push_str(&value);
+        values.push('\n');
+    }
+    let drop = job
+        .library
+        .drops(record, field)
+        .into_iter()
+        .find(|e| e.applies_to(job.target));
+    let subject = format!("do not set struct {record}.{field}");
+    let reason = match drop {
+        Some(e) => of_evolution(e, subject),
+        None => Reason {
+            id: format!("generated: struct {record}.{field}"),
+            subject,
+            why: format!(
+                "struct {record} of {} has no member {field}.",
+                job.target.kernel.release
+            ),
+            commit: String::new(),
+            risk: Risk::Behaviour,
+            meaning: format!(
+                "the kernel's core does not know .{field}; what the driver said there has no effect"
+            ),
+            keeps: false,
+        },
+    };
+    job.changes.add(&reason, edits)
+}
+
+fn omission(text: &str, at: usize, field: &str) -> Option<(std::ops::Range<usize>, String)> {
+    let bytes = text.as_bytes();
+    if let Some(found) = member::initialiser(bytes, at, field) {
+        let value = text.get(found.value)?.to_owned();
+        return Some((whole_lines(text, found.whole), value));
+    }
+    let used = member::Used::at(bytes, at, field)?;
+    let (_, value) = used.assigned?;
+    let end = lex::expression_end(bytes, used.range.start)? + 1;
+    let own = text
+        .get(..used.range.start)?
+        .trim_end()
+        .ends_with([';', '{', '}']);
+    (own && !has_side_effects(&value)).then(|| (whole_lines(text, used.range.start..end), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_filled_with_as_few_brackets_as_it_needs() {
+        assert_eq!(
+            filled("!!({0}->flags & F)", &["x"]).unwrap(),
+            "!!(x->flags & F)"
+        );
+        assert_eq!(
+            filled("set({0}, {1})", &["&a.b", "c + 1"]).unwrap(),
+            "set(&a.b, c + 1)"
+        );
+        assert_eq!(filled("({0})->n", &["&a.b"]).unwrap(), "(&a.b)->n");
+    }
+
+    #[test]
+    fn an_initialiser_and_an_assignment_go_with_their_lines() {
+        let text = "x = {\n\t.a = 1,\n\t.b = 2,\n};\n";
+        let at = text.find(".b").unwrap() + 1;
+        assert_eq!(&text[omission(text, at, "b").unwrap().0], "\t.b = 2,\n");
+        let text = "{\n\tg();\n\tx->b =\n\t\t3;\n}";
+        let at = text.find("b =").unwrap();
+        assert_eq!(
+            &text[omission(text, at, "b").unwrap().0],
+            "\tx->b =\n\t\t3;\n"
+        );
+        let text = "\tif (y)\n\t\tx->b = 3;\n";
+        assert!(omission(text, text.find("b =").unwrap(), "b").is_none());
+    }
+}

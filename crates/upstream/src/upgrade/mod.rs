@@ -1,0 +1,125 @@
+//! `kspan upgrade`: a driver's own source in the API of another kernel: the code that a maintainer would write.
+//!
+//! Its main function is [`upgrade`].
+
+pub mod callback;
+pub mod change;
+pub mod edit;
+pub mod headers;
+mod job;
+mod member;
+mod names;
+pub mod series;
+pub mod sites;
+pub mod template;
+pub mod words;
+
+pub use change::{Change, Reason};
+
+use job::Job;
+use kspan_kernel::KbuildOptions;
+use kspan_port::driver::{Driver, MANIFEST_FILE};
+use kspan_port::gap::Gap;
+use kspan_port::view::View;
+use kspan_port::{Engine, Error, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What became of an upgrade.
+#[derive(Debug, Clone, Serialize)]
+pub struct Upgrade {
+    /// The driver's name.
+    pub driver: String,
+    /// The kernel it was written for.
+    pub home: String,
+    /// The kernel it is written for now.
+    pub target: String,
+    /// The driver builds on its own home kernel.
+    pub broken: Option<String>,
+    /// The upgraded source builds and links on the target, as it is.
+    pub builds: bool,
+    /// The changes, in the order of the series.
+    pub changes: Vec<Change>,
+    /// What stays to be done by hand.
+    pub open: Vec<Gap>,
+    /// Warnings of the upgraded source on the target, and of the old one at home.
+    pub warnings: (usize, usize),
+    /// Compiler runs before the final build.
+    pub compiles: usize,
+    /// Wall seconds.
+    pub seconds: f64,
+    /// Every file after each step of the series; the last one is the upgraded driver.
+    #[serde(skip)]
+    pub steps: Vec<BTreeMap<PathBuf, Vec<u8>>>,
+    /// Every file as it was.
+    #[serde(skip)]
+    pub before: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+/// Moves a driver's source to a kernel's API; nothing is written but in the cache.
+///
+/// # Errors
+/// When a kernel cannot be used or the disk refuses. What stays open is no error.
+pub fn upgrade(
+    engine: &Engine,
+    driver: &Driver,
+    target: &View,
+    options: &KbuildOptions,
+) -> Result<Upgrade> {
+    let start = std::time::Instant::now();
+    let (home, built) = engine.home(driver, options)?;
+    let base = engine.cache.root().join("work").join("upgrade");
+    std::fs::create_dir_all(&base).map_err(|source| Error::Io {
+        path: base.clone(),
+        source,
+    })?;
+    let work = tempfile::tempdir_in(&base).map_err(|source| Error::Io { path: base, source })?;
+    let mut job = Job::new(
+        &engine.cache,
+        driver,
+        &built,
+        (&home, target),
+        &engine.library,
+        work.path(),
+    )?;
+    let mut out = Upgrade {
+        driver: driver.manifest.name.clone(),
+        home: home.kernel.id.clone(),
+        target: target.kernel.id.clone(),
+        broken: (!built.ok).then(|| built.log.clone()),
+        builds: false,
+        changes: Vec::new(),
+        open: Vec::new(),
+        warnings: (0, built.warnings),
+        compiles: 0,
+        seconds: 0.0,
+        steps: Vec::new(),
+        before: job.files(0),
+    };
+    if built.ok {
+        let made = job.run()?;
+        out.builds = made.ok;
+        out.warnings.0 = made.warnings;
+        out.changes = job.changes.all().to_vec();
+        out.open = if made.ok {
+            Vec::new()
+        } else {
+            job.open.values().cloned().collect()
+        };
+        out.compiles = job.compiles;
+        out.steps = steps(&job)?;
+    }
+    out.seconds = start.elapsed().as_secs_f64();
+    Ok(out)
+}
+
+/// The driver after each change; the last step also names its new home.
+fn steps(job: &Job<'_>) -> Result<Vec<BTreeMap<PathBuf, Vec<u8>>>> {
+    let count = job.changes.all().len();
+    let mut all: Vec<_> = (1..=count).map(|n| job.files(n)).collect();
+    let mut last = job.files(count);
+    last.insert(PathBuf::from(MANIFEST_FILE), job.manifest()?.into_bytes());
+    all.push(last);
+    Ok(all)
+}

@@ -1,0 +1,466 @@
+//! Functions, macros, types and constants that the target lacks, or has in another shape: written in the target's own API at
+//! each use; where that takes more than an expression, a definition of the driver's own.
+
+use super::change::Reason;
+use super::edit::{Edit, Piece};
+use super::job::Job;
+use super::sites::{Site, sites};
+use super::template::{Argument, Definitions, Template};
+use kspan_evolve::{Evolution, Kind};
+use kspan_facts::{Def, Detail, UseKind};
+use kspan_port::carry::{Closure, Sources, Unit, Wants};
+use kspan_port::gap::{RemedyKind, Risk};
+use kspan_port::lex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Expressions within expressions are followed this far.
+const DEPTH: usize = 4;
+/// More definitions than these for one name are a subsystem, not a driver's own business.
+const MOST_KEPT: usize = 8;
+
+/// What stands for a name.
+struct Answer {
+    template: Template,
+    reason: Reason,
+    /// Headers that the new text needs.
+    includes: Vec<String>,
+    /// A function that the driver gets, where an expression alone does not do.
+    helper: Option<String>,
+}
+
+/// Takes up a name in the whole driver.
+///
+/// # Errors
+/// Says why nothing stands for it.
+pub fn take(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
+    let places = places(job, tu, name)?;
+    let mut refusal = String::new();
+    for answer in answers(job, name) {
+        match written(job, name, &places, &answer) {
+            Ok(changed) => return Ok(changed),
+            Err(why) if refusal.is_empty() => refusal = why,
+            Err(_) => {}
+        }
+    }
+    if job.home.has(name) && !job.target.has(name) {
+        return kept(job, tu, name).map_err(|why| if refusal.is_empty() { why } else { refusal });
+    }
+    Err(match refusal.is_empty() {
+        true => format!(
+            "{name} has another shape on the target, and no evolution says how to write it there"
+        ),
+        false => format!("{name}: {refusal}"),
+    })
+}
+
+/// Where the name is used, by file.
+type Places = BTreeMap<PathBuf, Vec<Site>>;
+
+fn places(job: &Job<'_>, tu: usize, name: &str) -> Result<Places, String> {
+    let mut at: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    for used in job.built.tus.iter().flat_map(|t| &t.tu.uses) {
+        let named = !matches!(
+            used.kind,
+            UseKind::Field | UseKind::Header | UseKind::Config
+        );
+        if named
+            && used.name == name
+            && used.via_macro.is_none()
+            && let Some(file) = job.built.relative(&used.at.file)
+        {
+            at.entry(file.to_path_buf())
+                .or_default()
+                .push(used.at.offset as usize);
+        }
+    }
+    let mut out = Places::new();
+    for (file, offsets) in &at {
+        out.insert(file.clone(), sites(job.text(file)?, name, Some(offsets)));
+    }
+    if out.values().all(Vec::is_empty)
+        && let Some(own) = job.built.tus.get(tu)
+    {
+        // Text that the home kernel's configuration leaves out is known by its words alone.
+        let file = own.source.clone();
+        let found = sites(job.text(&file)?, name, None);
+        out.insert(file, found);
+    }
+    Ok(out)
+}
+
+/// What may stand for a name, the best first.
+fn answers(job: &Job<'_>, name: &str) -> Vec<Answer> {
+    let mut out = Vec::new();
+    if let Some(e) = evolution(job, name) {
+        let plain = |to: &Template| format!("use {} instead of {name}", called(to));
+        if let Some(rule) = e.rewrite.get(name) {
+            let arity = kspan_evolve::KernelView::arity(job.home, name)
+                .unwrap_or(0)
+                .max(holes(&rule.to));
+            let template = if holes(&rule.to) == 0
+                && kspan_evolve::KernelView::arity(job.home, name).is_none()
+            {
+                Template {
+                    statement: rule.statement,
+                    ..Template::name(&rule.to)
+                }
+            } else {
+                Template::of_rule(&rule.to, arity, rule.statement)
+            };
+            out.extend(answer(job, template, e, plain));
+        }
+        let texts = Definitions::read(e.text().unwrap_or_default());
+        if let Some(template) = texts.template(name).and_then(|t| resolved(job, t, DEPTH)) {
+            out.extend(answer(job, template, e, plain));
+        }
+        out.extend(helper(job, name, e, &texts));
+        return out;
+    }
+    out.extend(from_home(job, name));
+    out
+}
+
+fn answer(
+    job: &Job<'_>,
+    template: Template,
+    e: &Evolution,
+    subject: impl Fn(&Template) -> String,
+) -> Option<Answer> {
+    // What the driver writes must be the target's own API.
+    let known = lex::calls(&template.body)
+        .iter()
+        .all(|c| job.target.has(c) || c.starts_with("__builtin") || is_plain(c));
+    let own = !template.body.contains("kspan_") || template.body.contains("kspan_arg_");
+    let subject = match template.body.is_empty() {
+        true => format!("drop {}", e.provides.join(", ")),
+        false => subject(&template),
+    };
+    (known && own).then(|| Answer {
+        reason: super::member::of_evolution(e, subject),
+        includes: e.includes.clone(),
+        helper: None,
+        template,
+    })
+}
+
+fn is_plain(word: &str) -> bool {
+    matches!(
+        word,
+        "typeof" | "sizeof" | "__typeof__" | "container_of" | "kspan_arg_0" | "kspan_arg_1"
+    )
+}
+
+/// How many holes a rule has.
+fn holes(rule: &str) -> usize {
+    (0..10)
+        .rev()
+        .find(|i| rule.contains(&format!("{{{i}}}")))
+        .map_or(0, |i| i + 1)
+}
+
+/// The name that the replacement leads with, for a subject.
+fn called(template: &Template) -> String {
+    let calls = lex::calls(&template.body);
+    match calls.first() {
+        Some(name) => format!("{name}()"),
+        None => template
+            .body
+            .replace("kspan_arg_0->", "->")
+            .replace("kspan_arg_0", "the object"),
+    }
+}
+
+/// The evolution that gives a name; an override only in the form that the home kernel has.
+fn evolution<'a>(job: &Job<'a>, name: &str) -> Option<&'a Evolution> {
+    let home = job.home;
+    let fits = |e: &&Evolution| match &e.kind {
+        Kind::Override { home_arity, .. } => home_arity
+            .iter()
+            .all(|(n, count)| kspan_evolve::KernelView::arity(home, n) == Some(*count)),
+        _ => true,
+    };
+    job.library
+        .for_name(name)
+        .into_iter()
+        .filter(fits)
+        .find(|e| e.applies_to(job.target))
+}
+
+/// A template in which every name of the home kernel alone is written out in turn; `None` where one cannot be.
+fn resolved(job: &Job<'_>, template: Template, depth: usize) -> Option<Template> {
+    let params = template.params.clone().unwrap_or_default();
+    let lacking = |w: &String| !params.contains(w) && !job.target.has(w) && job.home.has(w);
+    let Some(word) = lex::words(&template.body).into_iter().find(|w| lacking(w)) else {
+        return Some(template);
+    };
+    let depth = depth.checked_sub(1)?;
+    let inner = match evolution(job, &word) {
+        Some(e) => Definitions::read(e.text().unwrap_or_default()).template(&word)?,
+        None => definition_at_home(job, &word)?,
+    };
+    let inner = resolved(job, inner, depth)?;
+    let body = template.body.clone();
+    let found = sites(&body, &word, None);
+    let edits: Vec<Edit> = found
+        .iter()
+        .map(|s| s.replaced_by(&body, &inner))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let body = String::from_utf8(super::edit::apply(body.as_bytes(), &edits).text).ok()?;
+    resolved(job, Template { body, ..template }, depth)
+}
+
+/// The home kernel's own small definition of a name.
+fn definition_at_home(job: &Job<'_>, name: &str) -> Option<Template> {
+    let defs = job.home.facts.defs(name);
+    let small = |d: &Def| match &d.detail {
+        Detail::Macro { .. } | Detail::Function { body: true, .. } => {
+            Definitions::read(&d.text).template(name)
+        }
+        _ => None,
+    };
+    defs.iter().find_map(small)
+}
+
+/// The home kernel's definition, where it leads to the target's API and is no mere number.
+fn from_home(job: &Job<'_>, name: &str) -> Option<Answer> {
+    let template = resolved(job, definition_at_home(job, name)?, DEPTH)?;
+    let params = template.params.clone().unwrap_or_default();
+    let words: Vec<String> = lex::words(&template.body)
+        .into_iter()
+        .filter(|w| !params.contains(w))
+        .collect();
+    let leads_on = template.body.is_empty() || words.iter().any(|w| job.target.has(w) && w != name);
+    let constant = template.params.is_none()
+        && !words
+            .iter()
+            .all(|w| job.target.has(w) && template.body == *w);
+    let same_name = words.iter().any(|w| w == name);
+    if !leads_on || constant && !template.body.is_empty() || same_name || template.body.len() > 60 {
+        return None;
+    }
+    let at_home = &job.home.kernel.release;
+    let subject = match template.body.is_empty() {
+        true => format!("drop {name}"),
+        false => format!("use {} instead of {name}", called(&template)),
+    };
+    let stands = if template.body.is_empty() {
+        "nothing".to_owned()
+    } else {
+        format!("`{}`", spoken(&template))
+    };
+    Some(Answer {
+        reason: Reason {
+            id: format!("generated: {name}"),
+            subject,
+            why: format!("{name} is gone from the kernel; on {at_home} it stood for {stands}."),
+            commit: String::new(),
+            risk: Risk::None,
+            meaning: String::new(),
+            keeps: false,
+        },
+        includes: words
+            .iter()
+            .filter(|w| job.target.has(w))
+            .filter_map(|w| job.target.header_of(w))
+            .collect(),
+        helper: None,
+        template,
+    })
+}
+
+fn spoken(template: &Template) -> &str {
+    &template.body
+}
+
+/// A function of the evolution's text as the driver's own, and calls of it.
+fn helper(job: &Job<'_>, name: &str, e: &Evolution, texts: &Definitions) -> Option<Answer> {
+    let (function, _, template) = texts.helper(name)?;
+    let lacking = e.needs.iter().any(|n| !job.target.has(n));
+    if lacking || e.risk > kspan_evolve::Risk::Default {
+        return None;
+    }
+    // Everything of the text but macros that lead to it; one name may need several functions.
+    let mut whole = functions_of(e.text().unwrap_or_default());
+    let mut body = template.body.clone();
+    let plain = function.trim_start_matches("kspan_").to_owned();
+    for own in texts.names() {
+        let to = if own == function {
+            job.own_name(&plain)
+        } else {
+            job.own_name(own.trim_start_matches("kspan_"))
+        };
+        if !texts.is_macro(own) {
+            whole = lex::rename(&whole, own, &to);
+            body = lex::rename(&body, own, &to);
+        }
+    }
+    let mut reason = super::member::of_evolution(e, format!("add a helper of its own for {name}"));
+    reason.keeps = true;
+    reason.id = format!("{} ({name})", e.id);
+    Some(Answer {
+        reason,
+        includes: e.includes.clone(),
+        helper: Some(whole),
+        template: Template { body, ..template },
+    })
+}
+
+/// A text without its directives.
+fn functions_of(text: &str) -> String {
+    let mut out = String::new();
+    let mut continued = false;
+    for line in text.lines() {
+        let directive = continued || line.trim_start().starts_with('#');
+        continued = directive && line.ends_with('\\');
+        if !directive {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out.trim().to_owned() + "\n"
+}
+
+/// Every use by the answer's template.
+fn written(
+    job: &mut Job<'_>,
+    name: &str,
+    places: &Places,
+    answer: &Answer,
+) -> Result<bool, String> {
+    let mut edits = Vec::new();
+    let mut files = BTreeSet::new();
+    for (file, list) in places {
+        let text = job.text(file)?;
+        for site in list {
+            edits.push((file.clone(), site.replaced_by(text, &answer.template)?));
+            files.insert(file.clone());
+        }
+    }
+    if edits.is_empty() {
+        return Err(format!(
+            "{name} is made by a macro, not written by the driver"
+        ));
+    }
+    if let Some(helper) = &answer.helper {
+        for file in &files {
+            edits.push((file.clone(), job.definition(file, helper)?));
+        }
+    }
+    let changed = job.changes.add(&answer.reason, edits)?;
+    job.include_all(&answer.reason, &answer.includes, files)?;
+    Ok(changed)
+}
+
+/// The home kernel's definition as one of the driver's own.
+fn kept(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
+    let wants = Wants {
+        names: BTreeSet::from([name.to_owned()]),
+        ..Wants::default()
+    };
+    let sources = Sources {
+        home: job.home,
+        target: job.target,
+        library: job.library,
+        lift: None,
+        exports: &job.built.exports,
+        whole: &BTreeSet::new(),
+    };
+    let closure = Closure::compute(&sources, &wants);
+    if let Some(why) = closure.refused.get(name) {
+        return Err(why.clone());
+    }
+    if let Some(why) = too_much(name, &closure.units) {
+        return Err(why);
+    }
+    let Some(file) = job.built.tus.get(tu).map(|t| t.source.clone()) else {
+        return Err("no such source file".to_owned());
+    };
+    let mut changed = false;
+    for unit in &closure.units {
+        changed |= keep_one(job, &file, unit)?;
+    }
+    let reason = reason_of_kept(job, name, closure.units.last());
+    job.include_all(
+        &reason,
+        &closure.includes.iter().cloned().collect::<Vec<_>>(),
+        BTreeSet::from([file]),
+    )?;
+    Ok(changed)
+}
+
+/// Why definitions that belong together are more than a driver should carry in its own source.
+fn too_much(name: &str, units: &[Unit]) -> Option<String> {
+    let stands_in = |u: &&Unit| {
+        u.kind == RemedyKind::Alias && u.risk > Risk::Default
+            || u.kind == RemedyKind::Lift
+            || u.replaces
+    };
+    if let Some(unit) = units.iter().find(stands_in) {
+        return Some(format!(
+            "{name} has nothing in its place on the target: a port stands in for {}, a driver of its own must be rewritten",
+            unit.name
+        ));
+    }
+    (units.len() > MOST_KEPT).then(|| {
+        format!(
+            "{name} and what it needs are {} definitions that the target's kernel no longer has",
+            units.len()
+        )
+    })
+}
+
+fn reason_of_kept(job: &Job<'_>, name: &str, unit: Option<&Unit>) -> Reason {
+    let origin = unit.map_or("", |u| u.origin.as_str());
+    Reason {
+        id: format!("generated: keep {name}"),
+        subject: format!("define {name} locally"),
+        why: format!(
+            "{name} is gone from the kernel's headers, and {} has nothing in its place. The driver takes its definition along ({origin}).",
+            job.target.kernel.release
+        ),
+        commit: String::new(),
+        risk: unit.map_or(Risk::None, |u| u.risk),
+        meaning: unit.map_or(String::new(), |u| u.meaning.clone()),
+        keeps: true,
+    }
+}
+
+fn keep_one(job: &mut Job<'_>, file: &Path, unit: &Unit) -> Result<bool, String> {
+    if !job.kept.insert((file.to_path_buf(), unit.name.clone())) {
+        return Ok(false);
+    }
+    let own = job.own_name("");
+    let text = unit.text.replace("kspan_", &own);
+    let edit = job.definition(file, &text)?;
+    let reason = reason_of_kept(job, &unit.name, Some(unit));
+    job.changes.add(&reason, vec![(file.to_path_buf(), edit)])
+}
+
+/// Pieces as text, against a source.
+#[must_use]
+pub fn text_of(pieces: &[Piece], source: &str) -> String {
+    let one = |p: &Piece| match p {
+        Piece::Text(t) => t.clone(),
+        Piece::Kept(s, e) => source.get(*s..*e).unwrap_or_default().to_owned(),
+    };
+    pieces.iter().map(one).collect()
+}
+
+/// A template's text for arguments given as text.
+#[must_use]
+pub fn filled(template: &Template, values: &[&str]) -> Option<String> {
+    let mut scratch = String::new();
+    let mut arguments = Vec::new();
+    for value in values {
+        let start = scratch.len();
+        scratch.push_str(value);
+        arguments.push(Argument {
+            range: start..scratch.len(),
+            text: (*value).to_owned(),
+        });
+        scratch.push('\n');
+    }
+    Some(text_of(&template.expand(&arguments).ok()?, &scratch))
+}
