@@ -4,6 +4,7 @@ mod bench;
 mod census;
 mod corpus;
 mod dkms_faults;
+mod dkms_packages;
 mod dkms_suite;
 mod evolve_check;
 mod facts_check;
@@ -30,6 +31,8 @@ enum Command {
     Corpus(corpus::Args),
     /// Kill `kspan dkms` at every system call that changes the disk.
     DkmsFaults(dkms_faults::Args),
+    /// Build Debian's `*-dkms` packages on kernels old and new, without and with self-repair.
+    DkmsPackages(dkms_packages::Args),
     /// Run dkms' own test suite with kspan as `dkms`.
     DkmsSuite(dkms_suite::Args),
     /// Compile every evolution on every kernel where it applies.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Census(args) => census::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::DkmsFaults(args) => dkms_faults::run(&args),
+        Command::DkmsPackages(args) => dkms_packages::run(&args),
         Command::DkmsSuite(args) => dkms_suite::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),

@@ -92,7 +92,7 @@ pub const USAGE: &str = "[action] [options]
               [--kernelsourcedir=source-location] [--rpm_safe_upgrade]
               [--dkmstree path] [--sourcetree path] [--installtree path]
               [--binaries-only] [--source-only] [--symlink-modules] [--verbose] [--json]
-              [--no-depmod] [--modprobe-on-install] [-j number] [--version] [--help]
+              [--no-depmod] [--modprobe-on-install] [-j number] [--no-repair] [--version] [--help]
 ";
 
 /// The command line.
@@ -148,6 +148,8 @@ pub struct Request {
     pub no_depmod: bool,
     /// `--modprobe-on-install`.
     pub modprobe: bool,
+    /// `--no-repair` (not in dkms): a source that does not build is not ported.
+    pub no_repair: bool,
     /// `--rpm_safe_upgrade`.
     pub rpm_safe_upgrade: bool,
     /// `--verbose`.
@@ -212,6 +214,7 @@ impl Request {
             "--symlink-modules" => &mut self.symlink,
             "--no-depmod" => &mut self.no_depmod,
             "--modprobe-on-install" => &mut self.modprobe,
+            "--no-repair" => &mut self.no_repair,
             "--json" => &mut self.json,
             "--no-initrd" | "--no-clean-kernel" | "--no-prepare-kernel" => {
                 self.deprecated.push(word.to_owned());

@@ -7,8 +7,7 @@ use crate::scripts::{Workshop, open_log};
 use crate::session::{Package, Session, Target};
 use crate::sign::on_path;
 use crate::{Result, Stop, VERSION, disk, kernels, version};
-use kspan_kernel::shell::{Mount, Output, Script, run_script};
-use std::ffi::OsString;
+use kspan_kernel::shell::Mount;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,7 +65,7 @@ impl Session<'_> {
         let source = self.tree.source_link(package);
         let result = self.attempt(package, target, &conf, &source);
         let result = match result {
-            Err(stop) if NOT_BUILT.contains(&stop.code()) => {
+            Err(stop) if NOT_BUILT.contains(&stop.code()) && !self.request.no_repair => {
                 self.repaired(package, target, &conf, stop)
             }
             result => result,
@@ -97,13 +96,17 @@ impl Session<'_> {
         conf: &Conf,
         failure: Stop,
     ) -> Result<()> {
-        let Some(ported) = self.port_of(package, target, conf)? else {
+        let Some(ported) = self.port_of(package, target)? else {
             return Err(failure);
         };
-        // A port is a plain Kbuild directory, whatever commands the package has for its own source.
+        // A port is a plain Kbuild directory, whatever the package does to its own source: that has been done.
+        let place = |module: &Module| Module {
+            directory: ported.directory_of(&module.built),
+            ..module.clone()
+        };
         let conf = Conf {
             make: format!(
-                "make -C {} M={}{}",
+                "make -C {} M={}{} modules",
                 self.kernel_dir(&target.kernel).display(),
                 self.tree.build(package).display(),
                 ported
@@ -111,6 +114,14 @@ impl Session<'_> {
                     .as_ref()
                     .map_or(String::new(), |cc| format!(" CC={cc}"))
             ),
+            modules: conf.modules.iter().map(place).collect(),
+            patches: Vec::new(),
+            scripts: conf
+                .scripts
+                .iter()
+                .filter(|(step, _)| *step != "pre_build")
+                .cloned()
+                .collect(),
             ..conf.clone()
         };
         self.say("");
@@ -184,7 +195,12 @@ impl Session<'_> {
     }
 
     /// A fresh copy of the source, with a log begun.
-    fn workshop(&self, package: &Package, target: &Target, source: &Path) -> Result<Workshop> {
+    pub(crate) fn workshop(
+        &self,
+        package: &Package,
+        target: &Target,
+        source: &Path,
+    ) -> Result<Workshop> {
         let shown = self.tree.build(package);
         // Seen under one name by every build, but each kernel has its own. Without a sandbox there is only one place.
         let real = match self.warned_of_no_sandbox.load(Ordering::Relaxed) {
@@ -209,16 +225,20 @@ impl Session<'_> {
             now()
         )
         .map_err(Stop::io(&log_name))?;
+        let cached = self.cached_kernel(&target.kernel);
+        let mut readable = vec![
+            self.kernel_dir(&target.kernel),
+            self.tree.source_link(package),
+        ];
+        readable.extend(cached.iter().flat_map(|c| c.dirs.clone()));
         Ok(Workshop {
             log,
             log_name,
             prelude: self.prelude(package, target),
-            environment: self.compilers(target)?,
+            environment: self.compilers(target, cached.as_ref())?,
             also: Vec::new(),
-            readable: vec![
-                self.kernel_dir(&target.kernel),
-                self.tree.source_link(package),
-            ],
+            readable,
+            root: cached.and_then(|c| c.toolchain.root),
             shown,
             real,
         })
@@ -251,57 +271,6 @@ impl Session<'_> {
         text
     }
 
-    /// `CC` and friends: the compiler that the kernel was built with, where this machine has it.
-    fn compilers(&self, target: &Target) -> Result<Vec<(OsString, OsString)>> {
-        let config =
-            std::fs::read_to_string(self.kernel_config(&target.kernel)).unwrap_or_default();
-        let mut found: Vec<(OsString, OsString)> = Vec::new();
-        let mut set = |name: &str, kernel: &str, program: &str| {
-            if on_path(program).is_some() {
-                found.retain(|(n, _)| n != name && n != kernel);
-                found.push((name.into(), program.into()));
-                found.push((kernel.into(), program.into()));
-                return true;
-            }
-            false
-        };
-        let text = kernels::config_value(&config, "CONFIG_CC_VERSION_TEXT").unwrap_or_default();
-        let named = text
-            .split_whitespace()
-            .next()
-            .is_some_and(|cc| set("CC", "KERNEL_CC", cc));
-        if kernels::config_is_set(&config, "CONFIG_CC_IS_CLANG") {
-            set("CC", "KERNEL_CC", "clang");
-        }
-        if kernels::config_is_set(&config, "CONFIG_LD_IS_LLD") {
-            set("LD", "KERNEL_LD", "ld.lld");
-        }
-        if !named && let Some(cc) = self.kernel_variables(target)? {
-            found.push(("CC".into(), cc.into()));
-        }
-        Ok(found)
-    }
-
-    /// The compiler that Debian's headers name in `.kernelvariables`, a piece of a makefile.
-    fn kernel_variables(&self, target: &Target) -> Result<Option<String>> {
-        let dir = self.kernel_dir(&target.kernel);
-        let file = dir.join(".kernelvariables");
-        if !file.is_file() {
-            return Ok(None);
-        }
-        let script = Script {
-            text: "printf 'show-%%:\\n\\t@echo $($*)\\ninclude %s\\n' \"$1\" | make -f - show-CC"
-                .to_owned(),
-            arguments: vec![file.into()],
-            dir: "/".into(),
-            readable: vec![dir],
-            ..Script::default()
-        };
-        let ended = run_script(&script, &Output::Capture)?;
-        let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
-        Ok((ended.status == 0 && !said.is_empty()).then_some(said))
-    }
-
     fn make(
         &mut self,
         package: &Package,
@@ -311,14 +280,7 @@ impl Session<'_> {
     ) -> Result<()> {
         self.patch(conf, shop, package, target)?;
         self.build_script(shop, package, "pre_build", conf.script("pre_build"))?;
-        let command = match conf.make.strip_prefix("make") {
-            Some(rest) => format!(
-                "make -j{} KERNELRELEASE={}{rest}",
-                self.jobs(),
-                target.kernel
-            ),
-            None => conf.make.clone(),
-        };
+        let command = self.make_command(conf, target);
         if self.work(shop, &command, "Building module(s)")? != 0 {
             return Err(self.problem(
                 package,
@@ -335,6 +297,18 @@ impl Session<'_> {
         let staged = self.collect(package, target, conf, shop)?;
         self.note_dependencies(conf, target, staged.path())?;
         self.finish(package, target, conf, shop, staged)
+    }
+
+    /// The build command, as dkms completes it.
+    pub(crate) fn make_command(&self, conf: &Conf, target: &Target) -> String {
+        match conf.make.strip_prefix("make") {
+            Some(rest) => format!(
+                "make -j{} KERNELRELEASE={}{rest}",
+                self.jobs(),
+                target.kernel
+            ),
+            None => conf.make.clone(),
+        }
     }
 
     fn patch(
@@ -550,6 +524,7 @@ impl Session<'_> {
                 prelude: shop.prelude.clone(),
                 environment: shop.environment.clone(),
                 readable: shop.readable.clone(),
+                root: shop.root.clone(),
             };
             let unprotected = self.warned_of_no_sandbox.load(Ordering::Relaxed);
             if unprotected {

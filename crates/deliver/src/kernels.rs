@@ -120,6 +120,9 @@ fn rpm_architecture(dir: &Path) -> Option<String> {
 impl Session<'_> {
     /// What `make -C` takes for this kernel.
     pub(crate) fn kernel_dir(&self, kernel: &str) -> PathBuf {
+        if let Some((_, dir)) = self.at_home.as_ref().filter(|(home, _)| home == kernel) {
+            return dir.clone();
+        }
         match &self.request.kernel_source {
             Some(dir) => dir.clone(),
             None => self.install_tree.join(kernel).join("build"),
@@ -128,7 +131,11 @@ impl Session<'_> {
 
     /// Its configuration.
     pub(crate) fn kernel_config(&self, kernel: &str) -> PathBuf {
-        if let Some(config) = &self.request.kernel_config {
+        let elsewhere = self
+            .at_home
+            .as_ref()
+            .is_some_and(|(home, _)| home == kernel);
+        if let Some(config) = self.request.kernel_config.as_ref().filter(|_| !elsewhere) {
             return config.clone();
         }
         let dir = self.kernel_dir(kernel);

@@ -9,6 +9,7 @@ mod add;
 mod args;
 mod autoinstall;
 mod build;
+mod compiler;
 mod conf;
 mod depmod;
 mod disk;

@@ -1,11 +1,12 @@
 //! Self-repair: a package whose source does not build for a kernel is ported to it, from the newest kernel that it builds for.
 
-use crate::conf::Conf;
+use crate::conf::{Conf, Reading};
+use crate::scripts::Workshop;
 use crate::session::{Package, Session, Target};
 use crate::{Result, Stop, disk};
 use kspan_kernel::{Cache, KbuildOptions};
-use kspan_port::driver::{Driver, MANIFEST_FILE, init_out_of_tree};
-use kspan_port::{Engine, Port, Verdict};
+use kspan_port::driver::{Built, Driver, capture, freeze_version, version_code};
+use kspan_port::{Engine, Port};
 use std::path::{Path, PathBuf};
 
 /// So many kernels are tried as the one that the source was written for.
@@ -20,86 +21,197 @@ pub struct Ported {
     dir: tempfile::TempDir,
     /// The compiler of this machine that it was tried with; the kernel may name one that is not here.
     pub compiler: Option<String>,
+    /// The modules that it makes.
+    modules: Vec<PathBuf>,
+}
+
+/// A kernel that the source may be written for.
+struct Candidate {
+    /// Its name in kspan's cache, or its build directory.
+    name: String,
+    target: Target,
+    dir: PathBuf,
+}
+
+/// How the source asks for the kernel's version in a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    /// As it is: the source's own form for the target counts.
+    AsWritten,
+    /// Decided as at home: the source takes the form that it has for its home kernel.
+    AsAtHome,
 }
 
 impl Session<'_> {
     /// After a build that failed: a port of the source, if one can be had that may be used. What is done is told on stderr; where
     /// there is no other kernel to port from, nothing is said.
-    pub(crate) fn port_of(
-        &self,
-        package: &Package,
-        target: &Target,
-        conf: &Conf,
-    ) -> Result<Option<Ported>> {
-        // Patches and scripts change the source as it is built: what they would do to a port is not known.
-        let plain = conf.patches.is_empty() && conf.script("pre_build").is_empty();
-        let Some((engine, homes)) = self.engine(target).filter(|_| plain) else {
+    pub(crate) fn port_of(&mut self, package: &Package, target: &Target) -> Result<Option<Ported>> {
+        let Some((engine, homes)) = self.engine(target) else {
             return Ok(None);
         };
         let dir = self.tree.own("repair");
         disk::make_dir(&dir)?;
         let work = tempfile::tempdir_in(&dir).map_err(Stop::io(&dir))?;
-        let source = work.path().join("source");
-        disk::copy_tree(&self.tree.source_link(package), &source)?;
-        let kernel_dir = self.kernel_dir(&target.kernel);
-        let port = homes
-            .iter()
-            .find_map(|home| self.port_from(&engine, home, &source, &kernel_dir, package, target));
-        match port {
+        let found = self.best_port(&engine, &homes, work.path(), package, target);
+        self.at_home = None;
+        match found? {
             Some(port) if self.may_use(&port, package, target) => {
-                let compiler = compiler(&engine, &kernel_dir);
+                let compiler = compiler(&engine, &self.kernel_dir(&target.kernel));
                 take(&port, work, compiler).map(Some)
             }
             _ => Ok(None),
         }
     }
 
+    /// The first port without a known risk, else the first that builds; the homes are tried in their order.
+    fn best_port(
+        &mut self,
+        engine: &Engine,
+        homes: &[Candidate],
+        work: &Path,
+        package: &Package,
+        target: &Target,
+    ) -> Result<Option<Port>> {
+        let kernel_dir = self.kernel_dir(&target.kernel);
+        let (mut risky, mut why, mut tried) = (None, None, Vec::new());
+        for home in homes {
+            let source = work.join(&home.target.kernel);
+            if let Err(words) = self.captured(engine, home, &source, package)? {
+                tried.push(format!("{}: {words}", home.target.kernel));
+                continue;
+            }
+            for versions in [Versions::AsWritten, Versions::AsAtHome] {
+                let port = match derive(engine, &source, &kernel_dir, versions) {
+                    Ok(Some(port)) => port,
+                    Ok(None) => continue,
+                    Err(words) => {
+                        why.get_or_insert(words.to_string());
+                        continue;
+                    }
+                };
+                if port.builds() && port.risks().is_empty() {
+                    return Ok(Some(port));
+                } else if port.builds() {
+                    risky.get_or_insert(port);
+                } else {
+                    why.get_or_insert(what_is_left(&port));
+                }
+            }
+        }
+        match (&risky, why) {
+            (None, Some(why)) => self.talk.err(&format!("{package}: no port of it to {target} is complete: {why}\n")),
+            (None, None) => self.talk.err(&format!(
+                "{package} cannot be ported to {target}: it does not build for any other kernel at hand ({})\n",
+                tried.join("; ")
+            )),
+            _ => {}
+        }
+        Ok(risky)
+    }
+
     /// The engine, and the kernels that the source may be written for, the newest first.
-    fn engine(&self, target: &Target) -> Option<(Engine, Vec<String>)> {
+    fn engine(&self, target: &Target) -> Option<(Engine, Vec<Candidate>)> {
         let cache = Cache::open().ok()?;
-        let mut homes: Vec<String> = cache
+        let candidate = |name: String, kernel: String, dir: PathBuf| Candidate {
+            name,
+            dir,
+            target: Target {
+                kernel,
+                arch: target.arch.clone(),
+            },
+        };
+        let mut homes: Vec<Candidate> = cache
             .kernels()
             .ok()?
             .into_iter()
+            .rev()
             .filter(|k| k.release != target.kernel)
-            .map(|k| k.id)
+            .map(|k| candidate(k.id, k.release, k.build_dir))
             .collect();
-        homes.reverse();
         let installed = disk::names(&self.install_tree)
             .into_iter()
             .rev()
-            .filter(|k| *k != target.kernel)
-            .map(|k| self.install_tree.join(k).join("build"))
-            .filter(|d| d.join("include").exists());
-        homes.extend(installed.map(|d| d.display().to_string()));
+            .filter(|k| *k != target.kernel && homes.iter().all(|h| h.target.kernel != *k))
+            .map(|k| (self.install_tree.join(&k).join("build"), k))
+            .filter(|(d, _)| d.join("include").exists())
+            .map(|(d, k)| candidate(d.display().to_string(), k, d))
+            .collect::<Vec<_>>();
+        homes.extend(installed);
         homes.truncate(HOMES);
         (!homes.is_empty()).then_some(())?;
         Some((Engine::new(cache).ok()?, homes))
     }
 
-    fn port_from(
-        &self,
+    /// Builds the package for a home kernel by its own commands, and makes what that left a driver in `source`. The inner error
+    /// says why that kernel is not its home.
+    fn captured(
+        &mut self,
         engine: &Engine,
-        home: &str,
+        home: &Candidate,
         source: &Path,
-        kernel_dir: &Path,
         package: &Package,
-        target: &Target,
-    ) -> Option<Port> {
-        let port = derive(engine, home, source, kernel_dir).ok()?;
-        match port.verdict {
-            Verdict::Native | Verdict::Ported => Some(port),
-            // It does not build there either: not its home.
-            Verdict::Broken => None,
-            Verdict::Open => {
-                let first = port.open.first().map_or("", |g| g.why.as_str());
-                self.talk.err(&format!(
-                    "{package} builds for {home}, and no port of it to {target} is complete: {} gaps are left, the first: {first}\n",
-                    port.open.len()
-                ));
-                None
+    ) -> Result<std::result::Result<(), String>> {
+        self.at_home = Some((home.target.kernel.clone(), home.dir.clone()));
+        let Ok(view) = engine.view(&home.name) else {
+            return Ok(Err("its facts cannot be read".to_owned()));
+        };
+        let file = self.conf_file(package);
+        let conf = self.read_conf(package, &home.target, &file, Reading::Strict)?;
+        if !conf.errors.is_empty() || conf.excluded {
+            return Ok(Err("dkms.conf excludes it".to_owned()));
+        }
+        let shop = self.workshop(package, &home.target, &self.tree.source_link(package))?;
+        let built = match self.built_at_home(&shop, &conf, &home.target)? {
+            false => Err("does not build".to_owned()),
+            true => {
+                let flags = engine
+                    .cache
+                    .compile_flags(&view.kernel)
+                    .map_err(|e| Stop::error(3, [e.to_string()]))?;
+                let commands = engine
+                    .cache
+                    .compilations(&view.kernel, &shop.real, &shop.shown);
+                let built = Built {
+                    kernel: &view.kernel,
+                    dir: &shop.real,
+                    shown: &shop.shown,
+                    commands: &commands,
+                    template: &flags.args,
+                };
+                capture(&built, &package.name, &package.version)
+                    .map(|_| ())
+                    .map_err(|e| e.to_string())
+            }
+        };
+        if built.is_ok() {
+            disk::copy_tree(&shop.real, source)?;
+        }
+        disk::remove_tree(&shop.real)?;
+        Ok(built)
+    }
+
+    /// Runs what the package does to build, and says nothing of it: true if its modules are there.
+    fn built_at_home(&self, shop: &Workshop, conf: &Conf, home: &Target) -> Result<bool> {
+        let patches = conf
+            .patches
+            .iter()
+            .filter(|p| !p.split('/').any(|part| part == ".."))
+            .map(|p| format!("patch -p1 < ./patches/{p}"));
+        let script = Some(conf.script("pre_build"))
+            .filter(|s| !s.is_empty())
+            .map(|s| format!("cd {0}/ && {0}/{s}", shop.shown.display()));
+        let commands = patches.chain(script).chain([self.make_command(conf, home)]);
+        for command in commands {
+            if self.quietly(shop, &command)? != 0 {
+                return Ok(false);
             }
         }
+        let there = |m: &crate::conf::Module| {
+            shop.real
+                .join(format!("{}{}.ko", m.directory, m.built))
+                .is_file()
+        };
+        Ok(conf.wanted().all(there))
     }
 
     /// Tells what a port does; one with risks is used only by force.
@@ -121,23 +233,42 @@ impl Session<'_> {
     }
 }
 
+fn what_is_left(port: &Port) -> String {
+    let first = port
+        .open
+        .first()
+        .map_or(port.broken.lines().next().unwrap_or_default(), |g| {
+            g.why.as_str()
+        });
+    format!(
+        "from {}, {} gaps are left, the first: {first}",
+        port.home,
+        port.open.len()
+    )
+}
+
+/// A port of a captured source; none when deciding its versions changes nothing.
 fn derive(
     engine: &Engine,
-    home: &str,
     source: &Path,
     kernel_dir: &Path,
-) -> kspan_port::Result<Port> {
-    let manifest = source.join(MANIFEST_FILE);
-    // One of an earlier home.
-    let _ = std::fs::remove_file(&manifest);
-    init_out_of_tree(source, home)?;
-    let driver = Driver::load(source)?;
+    versions: Versions,
+) -> kspan_port::Result<Option<Port>> {
+    let mut driver = Driver::load(source)?;
+    if versions == Versions::AsAtHome {
+        let home = engine.view(&driver.manifest.home)?;
+        let code = version_code(&home.kernel).unwrap_or_default();
+        if code == 0 || freeze_version(source, code)? == 0 {
+            return Ok(None);
+        }
+        driver = Driver::load(source)?;
+    }
     let target = engine.view(&kernel_dir.display().to_string())?;
     let options = KbuildOptions {
         jobs: 2,
         ..KbuildOptions::default()
     };
-    engine.port(&driver, &target, &options)
+    engine.port(&driver, &target, &options).map(Some)
 }
 
 /// The compiler that was found to build for a kernel, if it is this machine's own.
@@ -163,10 +294,24 @@ fn take(port: &Port, work: tempfile::TempDir, compiler: Option<String>) -> Resul
     Ok(Ported {
         dir: work,
         compiler,
+        modules: port.modules.clone(),
     })
 }
 
 impl Ported {
+    /// The directory, with a slash at its end unless empty, in which the port makes a module.
+    pub fn directory_of(&self, module: &str) -> String {
+        let made = self
+            .modules
+            .iter()
+            .find(|m| m.file_stem().is_some_and(|s| s == module));
+        let dir = made.and_then(|m| m.parent()).unwrap_or(Path::new(""));
+        match dir.as_os_str().is_empty() {
+            true => String::new(),
+            false => format!("{}/", dir.display()),
+        }
+    }
+
     /// Its source.
     pub fn source(&self) -> PathBuf {
         self.dir.path().join("port")

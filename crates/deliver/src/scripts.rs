@@ -29,6 +29,8 @@ pub struct Workshop {
     pub also: Vec<Mount>,
     /// Directories under /tmp that they must see.
     pub readable: Vec<PathBuf>,
+    /// The root that holds the compiler, where it is not this machine's.
+    pub root: Option<PathBuf>,
 }
 
 /// Variables of the caller that would change a build.
@@ -77,6 +79,12 @@ impl Session<'_> {
                 Ok(ended.status)
             })
         })
+    }
+
+    /// A command of a build that nobody is told of: its exit status.
+    pub(crate) fn quietly(&self, shop: &Workshop, command: &str) -> Result<i32> {
+        let script = shop.script(command, &self.environment());
+        Ok(run_script(&script, &Output::Append(&shop.log))?.status)
     }
 
     /// Runs `pre_build` or `post_build`, if the package has one.
@@ -237,6 +245,7 @@ impl Workshop {
             writable: self.also.iter().cloned().chain([own]).collect(),
             readable: self.readable.clone(),
             limit: None,
+            root: self.root.clone(),
         }
     }
 }

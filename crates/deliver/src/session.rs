@@ -127,6 +127,8 @@ pub struct Session<'a> {
     pub(crate) delayed_depmod: Option<bool>,
     pub(crate) warned_of_no_sandbox: AtomicBool,
     pub(crate) changed: bool,
+    /// While a package is built for the kernel that it is written for: that kernel, and its build directory.
+    pub(crate) at_home: Option<(String, PathBuf)>,
     pub(crate) stamps: crate::stamps::Stamps,
     lock: Option<File>,
 }
@@ -167,6 +169,7 @@ impl<'a> Session<'a> {
             delayed_depmod: None,
             warned_of_no_sandbox: AtomicBool::new(false),
             changed: false,
+            at_home: None,
             stamps: crate::stamps::Stamps::default(),
             lock: None,
             request,

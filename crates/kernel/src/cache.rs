@@ -2,8 +2,8 @@
 
 use crate::record::{self, Record};
 use crate::{
-    Build, Cache, CompileFlags, Error, KbuildOptions, Kernel, Result, Toolchain, debversion, files,
-    kbuild, kernelpath, sandbox, toolchain,
+    Build, Cache, CompileFlags, Error, KbuildOptions, Kernel, Result, Toolchain, TuCommand,
+    debversion, files, kbuild, kernelpath, sandbox, toolchain,
 };
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -96,10 +96,13 @@ impl Cache {
     pub fn resolve(&self, name: &str) -> Result<Kernel> {
         let looks_like_path =
             name.starts_with(['/', '.', '~']) || Path::new(name).join("Makefile").is_file();
-        if looks_like_path {
-            return self.path_kernel(Path::new(name));
-        }
         let records = self.records()?;
+        if looks_like_path {
+            return match self.recorded_at(&records, Path::new(name)) {
+                Some(kernel) => Ok(kernel),
+                None => self.path_kernel(Path::new(name)),
+            };
+        }
         let plain = name.strip_prefix("debian/").unwrap_or(name);
         let exact = |r: &&(PathBuf, Record)| r.1.id == name || r.1.release == plain;
         let found = records
@@ -111,6 +114,32 @@ impl Cache {
             None if Path::new(name).is_dir() => self.path_kernel(Path::new(name)),
             None => Err(self.unknown(name, &records)),
         }
+    }
+
+    /// The fetched kernel whose build directory a path leads to: it has a name, and facts under that name.
+    fn recorded_at(&self, records: &[(PathBuf, Record)], path: &Path) -> Option<Kernel> {
+        let real = path.canonicalize().ok()?;
+        let here = |(dir, record): &&(PathBuf, Record)| dir.join(&record.build_dir) == real;
+        let (dir, record) = records.iter().find(here)?;
+        Some(self.kernel_of(dir, record))
+    }
+
+    /// The toolchain that was found to build for a kernel, if that was asked before; nothing is tried.
+    #[must_use]
+    pub fn known_toolchain(&self, kernel: &Kernel) -> Option<Toolchain> {
+        toolchain::remembered_for(self, kernel).map(|a| a.toolchain)
+    }
+
+    /// How each source file of a module directory was compiled by a build that has ended, and that saw the directory as `shown`.
+    #[must_use]
+    pub fn compilations(&self, kernel: &Kernel, dir: &Path, shown: &Path) -> Vec<TuCommand> {
+        kbuild::commands_seen(kernel, dir, shown)
+    }
+
+    /// The directories that a build on a kernel reads.
+    #[must_use]
+    pub fn build_dirs(&self, kernel: &Kernel) -> Vec<PathBuf> {
+        sandbox::kernel_dirs(kernel)
     }
 
     /// All that is known of a kernel.

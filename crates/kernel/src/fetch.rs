@@ -128,17 +128,8 @@ impl FetchSpec {
 
     /// Groups of suites to look in, one after the other; the first that has the kernel ends the search.
     fn suites(&self) -> Vec<Vec<String>> {
-        let family = |s: &str| {
-            vec![
-                s.to_owned(),
-                format!("{s}-updates"),
-                format!("{s}-security"),
-            ]
-        };
-        let rolls = |s: &str| matches!(s, "sid" | "unstable" | "experimental" | "rc-buggy");
         match &self.target {
-            Target::Suite(s) if s.contains('-') || rolls(s) => vec![vec![s.clone()]],
-            Target::Suite(s) => vec![family(s)],
+            Target::Suite(s) => vec![suites_of(s)],
             Target::Exact(_) => {
                 let small = SUITES
                     .iter()
@@ -150,6 +141,20 @@ impl FetchSpec {
             }
         }
     }
+}
+
+fn rolls(suite: &str) -> bool {
+    matches!(suite, "sid" | "unstable" | "experimental" | "rc-buggy")
+}
+
+/// The suites that a release is made of.
+pub(crate) fn suites_of(release: &str) -> Vec<String> {
+    if release.contains('-') || rolls(release) {
+        return vec![release.to_owned()];
+    }
+    ["", "-updates", "-security"]
+        .map(|part| format!("{release}{part}"))
+        .to_vec()
 }
 
 impl Cache {
@@ -320,12 +325,24 @@ impl Cache {
         package: &Package,
         progress: &dyn Fn(Progress),
     ) -> Result<PathBuf> {
+        self.download_from(mirrors, &record.suite, package, progress)?
+            .ok_or_else(|| self.vanished(mirrors, record, package))
+    }
+
+    /// The same for any package; `None` when the mirror no longer has it.
+    pub(crate) fn download_from(
+        &self,
+        mirrors: &Mirrors,
+        suite: &str,
+        package: &Package,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Option<PathBuf>> {
         let place = self
             .root()
             .join("downloads")
             .join(format!("{}.deb", package.sha256));
         if place.is_file() {
-            return Ok(place);
+            return Ok(Some(place));
         }
         let tell = |done| {
             progress(Progress::Download {
@@ -335,11 +352,11 @@ impl Cache {
             })
         };
         tell(0);
-        let url = format!("{}/{}", mirrors.base(&record.suite), package.filename);
+        let url = format!("{}/{}", mirrors.base(suite), package.filename);
         let mut result = Ok(());
         for _attempt in 0..3 {
             let Some(remote) = mirror::open(&url)? else {
-                return Err(self.vanished(mirrors, record, package));
+                return Ok(None);
             };
             result = index::save_verified(remote.body, package, &place, &tell);
             if !matches!(&result, Err(Error::Environment(why)) if why.contains("the connection broke"))
@@ -347,7 +364,7 @@ impl Cache {
                 break;
             }
         }
-        result.map(|()| place)
+        result.map(|()| Some(place))
     }
 
     /// Point releases replace each other: says so, and what there is now.

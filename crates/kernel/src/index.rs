@@ -30,6 +30,18 @@ pub fn offers(
     suite: &str,
     progress: &dyn Fn(Progress),
 ) -> Result<Option<Vec<Offer>>> {
+    let kernels = |line: &str| line.starts_with("Package: linux-");
+    offers_of(cache, mirrors, suite, &kernels, progress)
+}
+
+/// Reads the packages whose first line (`Package: NAME`) is wanted; `None` if the mirror has no such suite.
+pub fn offers_of(
+    cache: &Cache,
+    mirrors: &Mirrors,
+    suite: &str,
+    wanted: &dyn Fn(&str) -> bool,
+    progress: &dyn Fn(Progress),
+) -> Result<Option<Vec<Offer>>> {
     let base = mirrors.base(suite);
     let Some(release) = release(cache, base, suite)? else {
         return Ok(None);
@@ -41,9 +53,7 @@ pub fn offers(
     let packages = packages_file(cache, base, suite, &release)?;
     let file = File::open(&packages).map_err(Error::io(&packages))?;
     let stream = crate::deb::decompress("Packages.xz", file).map_err(Error::Input)?;
-    let kernels = |line: &str| line.starts_with("Package: linux-");
-    let stanzas =
-        control::stanzas(BufReader::new(stream), kernels).map_err(Error::io(&packages))?;
+    let stanzas = control::stanzas(BufReader::new(stream), wanted).map_err(Error::io(&packages))?;
     let offer = |stanza: Stanza| {
         Some(Offer {
             package: stanza.package()?,

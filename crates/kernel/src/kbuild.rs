@@ -169,25 +169,33 @@ fn modules(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Every compilation whose `.cmd` file lies under the directory, kbuild's own generated sources left out.
-pub fn commands(kernel: &Kernel, dir: &Path) -> Vec<TuCommand> {
+fn commands(kernel: &Kernel, dir: &Path) -> Vec<TuCommand> {
+    commands_seen(kernel, dir, dir)
+}
+
+/// [`commands`] of a directory that its build saw at another place.
+pub fn commands_seen(kernel: &Kernel, dir: &Path, shown: &Path) -> Vec<TuCommand> {
     let is_cmd = |p: &PathBuf| {
         p.file_name()
             .is_some_and(|n| n.as_encoded_bytes().ends_with(b".o.cmd"))
     };
     relative_files(dir)
         .filter(is_cmd)
-        .filter_map(|p| tu_command(kernel, dir, &p))
+        .filter_map(|p| {
+            let seen = shown.join(p.strip_prefix(dir).ok()?);
+            tu_command(kernel, shown, &files::read_text(&p).ok()?, &seen)
+        })
         .collect()
 }
 
-fn tu_command(kernel: &Kernel, dir: &Path, cmd: &Path) -> Option<TuCommand> {
-    let file = cmdfile::parse(&files::read_text(cmd).ok()?);
+/// One `.cmd` file's text; `seen` is where the build saw it.
+fn tu_command(kernel: &Kernel, dir: &Path, text: &str, seen: &Path) -> Option<TuCommand> {
+    let file = cmdfile::parse(text);
     let written = file.source.as_deref()?;
     // make runs in KDIR and names objects absolutely, or (newer kbuild) in the module's directory and names them relatively.
-    let base = if Path::new(&file.target).is_absolute() {
-        &kernel.build_dir
-    } else {
-        dir
+    let base = match Path::new(&file.target).is_absolute() {
+        true => kernel.build_dir.clone(),
+        false => started_in(dir, seen, &file.target),
     };
     let place = |name: &str| cmdfile::normal(&base.join(name));
     let source = place(written).strip_prefix(dir).ok()?.to_path_buf();
@@ -196,15 +204,33 @@ fn tu_command(kernel: &Kernel, dir: &Path, cmd: &Path) -> Option<TuCommand> {
     }
     Some(TuCommand {
         object: place(&file.target).strip_prefix(dir).ok()?.to_path_buf(),
-        args: cmdfile::compile_args(&file.words, base, Some(written)),
+        args: cmdfile::compile_args(&file.words, &base, Some(written)),
         headers: file.deps.iter().map(|d| place(d)).collect(),
         source,
     })
 }
 
+/// The directory that make was started for: the one from which `target` names the object beside its `.cmd` file. It is the
+/// module's directory, or one below it when a package's Makefile calls kbuild for that.
+fn started_in(dir: &Path, cmd: &Path, target: &str) -> PathBuf {
+    let beside = cmd.parent().unwrap_or(dir);
+    let depth = Path::new(target)
+        .parent()
+        .map_or(0, |p| p.components().count());
+    beside.ancestors().nth(depth).unwrap_or(dir).to_path_buf()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relative_objects_tell_where_make_was_started() {
+        let at = |cmd: &str, target: &str| started_in(Path::new("/m"), Path::new(cmd), target);
+        assert_eq!(at("/m/.a.o.cmd", "a.o"), Path::new("/m"));
+        assert_eq!(at("/m/sub/.a.o.cmd", "sub/a.o"), Path::new("/m"));
+        assert_eq!(at("/m/sub/.a.o.cmd", "a.o"), Path::new("/m/sub"));
+    }
 
     #[test]
     fn json_diagnostics_join_the_callers_flags() {

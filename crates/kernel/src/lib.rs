@@ -17,6 +17,7 @@ mod kernelpath;
 mod lock;
 pub mod make;
 mod mirror;
+pub mod packages;
 mod record;
 mod sandbox;
 pub mod shell;

@@ -65,7 +65,7 @@ pub fn command(view: &View<'_>, program: &str) -> Result<Command> {
 }
 
 /// `/usr`, `/etc` and the links or directories beside them.
-fn system(command: &mut Command, view: &View<'_>) -> Result<()> {
+pub fn system(command: &mut Command, view: &View<'_>) -> Result<()> {
     let root = view.root.unwrap_or(Path::new("/"));
     let wanted: Vec<&Path> = view
         .readable

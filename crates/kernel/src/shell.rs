@@ -40,6 +40,9 @@ pub struct Script {
     pub readable: Vec<PathBuf>,
     /// Killed after this time.
     pub limit: Option<Duration>,
+    /// The root whose programs are used instead of this machine's: then only `readable` and `writable` directories are seen
+    /// beside it, and a sandbox is a must.
+    pub root: Option<PathBuf>,
 }
 
 /// How a script ended.
@@ -74,15 +77,24 @@ const CAPTURE_LIMIT: u64 = 16 << 20;
 /// # Errors
 /// When bash cannot be started, or output cannot be read.
 pub fn run_script(script: &Script, output: &Output<'_>) -> Result<Ended> {
-    let Some(bwrap) = files::find_program("bwrap") else {
+    let bwrap = files::find_program("bwrap");
+    if bwrap.is_none() && script.root.is_some() {
+        return Err(Error::Environment(
+            "bubblewrap (bwrap) is needed to build with another root's compiler: `apt-get install bubblewrap`".to_owned(),
+        ));
+    }
+    let Some(bwrap) = bwrap else {
         let mut ended = run(plain(script), script.limit, output)?;
         ended.unprotected = Some("bubblewrap (bwrap) is not installed".to_owned());
         return Ok(ended);
     };
     let mark = length(output);
-    let ended = run(sandboxed(script, &bwrap), script.limit, output)?;
+    let ended = run(sandboxed(script, &bwrap)?, script.limit, output)?;
     match refusal(&ended, output, mark) {
         None => Ok(ended),
+        Some(words) if script.root.is_some() => Err(Error::Environment(format!(
+            "the sandbox with another root's compiler cannot be made: {words}"
+        ))),
         Some(words) => {
             rewind(output, mark);
             let mut ended = run(plain(script), script.limit, output)?;
@@ -129,7 +141,7 @@ fn tail(file: &File, mark: u64) -> std::io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-fn sandboxed(script: &Script, bwrap: &Path) -> Command {
+fn sandboxed(script: &Script, bwrap: &Path) -> Result<Command> {
     let mut command = Command::new(bwrap);
     command.args([
         "--die-with-parent",
@@ -138,18 +150,16 @@ fn sandboxed(script: &Script, bwrap: &Path) -> Command {
         "--unshare-ipc",
         "--cap-drop",
         "ALL",
-        "--ro-bind",
-        "/",
-        "/",
-        "--dev",
-        "/dev",
-        "--proc",
-        "/proc",
-        "--tmpfs",
-        "/tmp",
     ]);
-    for path in script.readable.iter().filter(|p| p.starts_with("/tmp")) {
-        command.arg("--ro-bind-try").arg(path).arg(path);
+    match &script.root {
+        Some(root) => other_root(&mut command, script, root)?,
+        None => drop(command.args(["--ro-bind", "/", "/"])),
+    }
+    command.args(["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]);
+    for path in script.readable.iter() {
+        if script.root.is_some() || path.starts_with("/tmp") {
+            command.arg("--ro-bind-try").arg(path).arg(path);
+        }
     }
     for mount in &script.writable {
         command.arg("--bind").arg(&mount.real).arg(&mount.shown);
@@ -160,7 +170,21 @@ fn sandboxed(script: &Script, bwrap: &Path) -> Command {
         .arg(&script.dir)
         .args(["--", "/bin/bash"]);
     finish(&mut command, script);
-    command
+    Ok(command)
+}
+
+/// The programs of another root; what is shown besides must not lie where that root has something else.
+fn other_root(command: &mut Command, script: &Script, root: &Path) -> Result<()> {
+    let view = crate::sandbox::View {
+        root: Some(root),
+        readable: script.readable.clone(),
+        writable: script.writable.iter().map(|m| m.shown.clone()).collect(),
+        dir: &script.dir,
+    };
+    crate::sandbox::system(command, &view)?;
+    // The caller's PATH is this machine's.
+    command.args(["--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"]);
+    Ok(())
 }
 
 fn plain(script: &Script) -> Command {

@@ -2,6 +2,7 @@
 //!
 //! Its main functions are [`Driver::load`] and [`SourceTree::import`].
 
+mod capture;
 mod import;
 mod includes;
 mod index;
@@ -11,6 +12,7 @@ mod manifest;
 mod render;
 mod tree;
 
+pub use capture::{Built, capture, freeze_version, version_code};
 pub use import::{Import, import};
 pub use kbuild::{Kbuild, Statement, init_out_of_tree};
 pub use makefile::{DirVars, evaluate};

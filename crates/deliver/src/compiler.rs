@@ -1,0 +1,96 @@
+//! Which compiler a package is built with: the one that the kernel was built with, where it is here; for a kernel of kspan's own
+//! cache the one that was found to build for it, with the root that holds it.
+
+use crate::session::{Session, Target};
+use crate::sign::on_path;
+use crate::{Result, kernels};
+use kspan_kernel::shell::{Output, Script, run_script};
+use kspan_kernel::{Cache, Toolchain};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A kernel that kspan fetched.
+pub struct CachedKernel {
+    /// What builds for it.
+    pub toolchain: Toolchain,
+    /// What a build reads of it.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Session<'_> {
+    /// The kernel as kspan's cache knows it, when its build directory lies there.
+    pub(crate) fn cached_kernel(&self, kernel: &str) -> Option<CachedKernel> {
+        let dir = self.kernel_dir(kernel).canonicalize().ok()?;
+        let cache = Cache::open().ok().filter(|c| dir.starts_with(c.root()))?;
+        let kernel = cache.resolve(&dir.display().to_string()).ok()?;
+        Some(CachedKernel {
+            toolchain: cache.known_toolchain(&kernel)?,
+            dirs: cache.build_dirs(&kernel),
+        })
+    }
+
+    /// `CC` and friends: the compiler that the kernel was built with, where this machine has it.
+    pub(crate) fn compilers(
+        &self,
+        target: &Target,
+        cached: Option<&CachedKernel>,
+    ) -> Result<Vec<(OsString, OsString)>> {
+        if let Some(cached) = cached {
+            let cc = || cached.toolchain.cc.clone().into();
+            // Debian's headers name a compiler of their own in a makefile, which only a command line outweighs.
+            let flags = format!("CC={}", cached.toolchain.cc).into();
+            return Ok(vec![
+                ("CC".into(), cc()),
+                ("KERNEL_CC".into(), cc()),
+                ("MAKEFLAGS".into(), flags),
+            ]);
+        }
+        let config =
+            std::fs::read_to_string(self.kernel_config(&target.kernel)).unwrap_or_default();
+        let mut found: Vec<(OsString, OsString)> = Vec::new();
+        let mut set = |name: &str, kernel: &str, program: &str| {
+            if on_path(program).is_some() {
+                found.retain(|(n, _)| n != name && n != kernel);
+                found.push((name.into(), program.into()));
+                found.push((kernel.into(), program.into()));
+                return true;
+            }
+            false
+        };
+        let text = kernels::config_value(&config, "CONFIG_CC_VERSION_TEXT").unwrap_or_default();
+        let named = text
+            .split_whitespace()
+            .next()
+            .is_some_and(|cc| set("CC", "KERNEL_CC", cc));
+        if kernels::config_is_set(&config, "CONFIG_CC_IS_CLANG") {
+            set("CC", "KERNEL_CC", "clang");
+        }
+        if kernels::config_is_set(&config, "CONFIG_LD_IS_LLD") {
+            set("LD", "KERNEL_LD", "ld.lld");
+        }
+        if !named && let Some(cc) = self.kernel_variables(target)? {
+            found.push(("CC".into(), cc.into()));
+        }
+        Ok(found)
+    }
+
+    /// The compiler that Debian's headers name in `.kernelvariables`, a piece of a makefile.
+    fn kernel_variables(&self, target: &Target) -> Result<Option<String>> {
+        let dir = self.kernel_dir(&target.kernel);
+        let file = dir.join(".kernelvariables");
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let script = Script {
+            text: "printf 'show-%%:\\n\\t@echo $($*)\\ninclude %s\\n' \"$1\" | make -f - show-CC"
+                .to_owned(),
+            arguments: vec![file.into()],
+            dir: "/".into(),
+            readable: vec![dir],
+            ..Script::default()
+        };
+        let ended = run_script(&script, &Output::Capture)?;
+        let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+        Ok((ended.status == 0 && !said.is_empty()).then_some(said))
+    }
+}
