@@ -137,12 +137,21 @@ fn expressed(
 
 fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
     let Kind::Access {
-        read, write, place, ..
+        read,
+        write,
+        place,
+        init,
+        ..
     } = kind
     else {
         return None;
     };
     let bytes = text.as_bytes();
+    if let (Some(init), Some(found)) = (init, member::initialiser(bytes, at, field)) {
+        let value = text.get(found.value.clone())?.trim();
+        let words = filled(init, &["", value]).filter(|_| found.plain)?;
+        return Some(Edit::replace(found.whole.start..found.value.end, words));
+    }
     if let Some(place) = place {
         let (range, object) = member::expression(bytes, at, field)?;
         return Some(Edit::replace(range, filled(place, &[&object])?));

@@ -359,13 +359,15 @@ fn kept(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
         names: BTreeSet::from([name.to_owned()]),
         ..Wants::default()
     };
+    let none = BTreeSet::new();
     let sources = Sources {
+        stubs: &none,
         home: job.home,
         target: job.target,
         library: job.library,
         lift: None,
         exports: &job.built.exports,
-        whole: &BTreeSet::new(),
+        whole: &none,
     };
     let closure = Closure::compute(&sources, &wants);
     if let Some(why) = closure.refused.get(name) {
