@@ -5,6 +5,9 @@ DESTDIR ?=
 SECONDS ?= 20
 SEED ?= 1
 
+# Where scripts/setup.sh puts a Rust, when the machine has none that is new enough.
+export PATH := $(CURDIR)/.toolchain/bin:$(PATH)
+
 .PHONY: help setup build test lint demo fuzz bench clean install install-dkms
 
 help: ## this list

@@ -55,12 +55,22 @@ if [ -n "$missing" ]; then
     apt-get -qq install -y --no-install-recommends $missing >/dev/null
 fi
 
-if ! has_program cargo; then
-    echo "setup: cargo is not in PATH. kspan needs Rust $rust_wanted or newer: rustup installs it (Debian 12's own is too old)" >&2
-    exit 3
+here=$(cd "$(dirname "$0")/.." && pwd)
+PATH="$here/.toolchain/bin:$PATH" # what scripts/toolchain.sh made; the Makefile looks there first, too
+
+rust_here() { rustc --version 2>/dev/null | cut -d' ' -f2 | cut -d- -f1; }
+rust_is_new_enough() {
+    has_program cargo && [ "$(printf '%s\n%s\n' "$rust_wanted" "$(rust_here)" | sort -V | head -n1)" = "$rust_wanted" ]
+}
+
+if ! rust_is_new_enough; then
+    if ! has_program apt-get; then
+        echo "setup: kspan needs Rust $rust_wanted or newer, here is: $(rust_here | grep . || echo none). Install it by other means, rustup for one" >&2
+        exit 3
+    fi
+    "$here/scripts/toolchain.sh" "$here/.toolchain"
 fi
-rust_here=$(rustc --version | cut -d' ' -f2 | cut -d- -f1)
-if [ "$(printf '%s\n%s\n' "$rust_wanted" "$rust_here" | sort -V | head -n1)" != "$rust_wanted" ]; then
-    echo "setup: Rust $rust_here is too old: kspan needs $rust_wanted or newer (\`rustup update stable\`)" >&2
+if ! rust_is_new_enough; then
+    echo "setup: Rust $(rust_here) is too old: kspan needs $rust_wanted or newer (\`rustup update stable\`)" >&2
     exit 3
 fi
