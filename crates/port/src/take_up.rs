@@ -24,12 +24,31 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
-        Need::Field { record, field } => member::take_up(plan, ctx, tu, record, field),
+        Need::Field { record, field } => match own_header(plan, ctx, record) {
+            Some(header) => take_header(plan, ctx, &header),
+            None => member::take_up(plan, ctx, tu, record, field),
+        },
         Need::Callback { .. } => take_callback(plan, ctx, tu, need),
         Need::Qualifier { file, offset, end } => cast_const_away(plan, file, *offset, *end),
         Need::Export { symbol } => Ok(take_export(plan, ctx, tu, symbol)),
         Need::Diagnostic { message } => Err(message.clone()),
     }
+}
+
+/// The header of a structure, where it declares what the driver itself exports: the driver is what stands behind that header,
+/// and wants its own version of it.
+fn own_header(plan: &Plan, ctx: &Context<'_>, record: &str) -> Option<String> {
+    let facts = &ctx.home.facts;
+    let header = facts
+        .defs(record)
+        .into_iter()
+        .find(|d| matches!(&d.detail, Detail::Record { fields, .. } if !fields.is_empty()))?
+        .header;
+    let declares = |symbol: &String| facts.defs(symbol).iter().any(|d| d.header == header);
+    let own = ctx.target.facts.header_exists(&header)
+        && !plan.headers.contains_key(&header)
+        && ctx.built.exports.iter().any(declares);
+    own.then_some(header)
 }
 
 fn take_moved(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> Result<bool, String> {
