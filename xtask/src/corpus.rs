@@ -1,5 +1,6 @@
 //! `cargo xtask corpus`: random in-tree drivers through the engine.
 
+use crate::upgrade;
 use anyhow::Context;
 use kspan_kernel::Cache;
 use kspan_matrix::{Cell, Done, Step};
@@ -33,6 +34,9 @@ pub struct Args {
     /// Drivers of several source files instead of single-file ones.
     #[arg(long)]
     multi: bool,
+    /// Upgrade the drivers' own sources instead of porting them; of drivers that both trees have.
+    #[arg(long)]
+    upgrade: bool,
     /// Paths in the tree (one a line) instead of a random sample.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
@@ -56,7 +60,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(Cache::open()?)?;
     let home = engine.view(&args.home)?;
     let target = engine.view(&args.on)?;
-    let (drivers, failed) = import(args, &engine, &home)?;
+    let (drivers, failed) = import(args, &engine, &home, &target)?;
+    if args.upgrade {
+        let record = upgrade::record(args.jobs, &engine, (&home, &target), &drivers, &failed)?;
+        return finish(args, &engine, record, old.as_ref());
+    }
     let cells: Vec<Cell> = drivers
         .iter()
         .map(|(_, d)| Cell {
@@ -78,7 +86,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     })?;
     let paths: Vec<&str> = drivers.iter().map(|(p, _)| p.as_str()).collect();
-    let record = record(args, &home, &target, &paths, &done, &failed);
+    let record = record(&home, &target, &paths, &done, &failed);
+    finish(args, &engine, record, old.as_ref())
+}
+
+/// Keeps and prints a record.
+fn finish(
+    args: &Args,
+    engine: &Engine,
+    mut record: Value,
+    old: Option<&Value>,
+) -> anyhow::Result<ExitCode> {
+    record["seed"] = json!(args.seed);
+    record["multi"] = json!(args.multi);
     let stored = store_record(&engine.cache, args, &record)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&record)?);
@@ -86,19 +106,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print_text(&record);
         println!("stored in {}", stored.display());
     }
-    if let Some(old) = &old {
+    if let Some(old) = old {
         compare(old, &record, args.json);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-type Imported = Vec<(String, Arc<Driver>)>;
+pub(crate) type Imported = Vec<(String, Arc<Driver>)>;
 
 /// Imports the sample, each driver once, into the cache.
 fn import(
     args: &Args,
     engine: &Engine,
     home: &View,
+    target: &View,
 ) -> anyhow::Result<(Imported, Vec<(String, String)>)> {
     let root = engine.cache.source_tree(&home.kernel)?;
     let paths = match &args.list {
@@ -111,7 +132,11 @@ fn import(
                 .collect()
         }
         None => {
-            let modules = modules(engine, home, &root)?;
+            let mut modules = modules(engine, home, &root)?;
+            if args.upgrade {
+                let there = engine.cache.source_tree(&target.kernel)?;
+                modules.retain(|m| there.join(m.path()).exists());
+            }
             let chosen = sample(&modules, args.sample, args.seed, args.multi);
             chosen
                 .iter()
@@ -197,7 +222,6 @@ fn modules(engine: &Engine, home: &View, root: &Path) -> anyhow::Result<Vec<Tree
 }
 
 fn record(
-    args: &Args,
     home: &View,
     target: &View,
     paths: &[&str],
@@ -229,7 +253,7 @@ fn record(
     let clean = usable.iter().filter(|d| is(d, "grade", &["clean"])).count();
     let (n, broken) = (usable.len(), drivers.len() - usable.len());
     json!({
-        "home": home.kernel.id, "on": target.kernel.id, "seed": args.seed, "multi": args.multi,
+        "home": home.kernel.id, "on": target.kernel.id,
         "n": n, "broken": broken, "native": native, "builds": builds, "clean": clean, "drivers": drivers,
     })
 }
@@ -259,7 +283,12 @@ fn driver_json(path: &str, done: &Done) -> Value {
 
 fn store_record(cache: &Cache, args: &Args, record: &Value) -> anyhow::Result<PathBuf> {
     let short = |k: &str| k.replace(['/', '+'], "_");
-    let kind = if args.multi { "multi" } else { "single" };
+    let kind = match (args.upgrade, args.multi) {
+        (false, false) => "single",
+        (false, true) => "multi",
+        (true, false) => "upgrade",
+        (true, true) => "upgrade-multi",
+    };
     let name = format!(
         "{}--{}-{kind}-{}-{}.json",
         short(&args.home),

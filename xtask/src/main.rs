@@ -9,6 +9,7 @@ mod dkms_suite;
 mod evolve_check;
 mod facts_check;
 mod fuzz;
+mod upgrade;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -27,6 +27,9 @@ pub struct Args {
     /// Write the upgraded source and its patches here instead of committing; must be new or empty.
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Of `#if LINUX_VERSION_CODE` and its kin keep the branch that the target takes.
+    #[arg(long)]
+    drop_compat: bool,
     /// Change nothing: show the series.
     #[arg(long)]
     dry_run: bool,
@@ -48,7 +51,7 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
         jobs: 2,
         ..KbuildOptions::default()
     };
-    let upgrade = upgrade::upgrade(&engine, &driver, &target, &options)?;
+    let upgrade = upgrade::upgrade(&engine, &driver, &target, &options, args.drop_compat)?;
     let written = if upgrade.broken.is_some() {
         Vec::new()
     } else {
@@ -128,6 +131,16 @@ fn text(upgrade: &Upgrade) -> String {
             format!("{}:{}: ", p.file.display(), p.line)
         });
         out.push_str(&format!("  open: {at}{}\n", gap.why));
+    }
+    for w in &upgrade.guards {
+        out.push_str(&format!(
+            "  wrong guard: {}:{}: `{}` makes {} call {}, which it does not have\n",
+            w.file.display(),
+            w.line,
+            w.condition,
+            w.kernel,
+            w.lacking.join(", ")
+        ));
     }
     let verdict = if upgrade.builds {
         "builds there as it is"

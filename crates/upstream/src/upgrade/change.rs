@@ -4,6 +4,7 @@ use super::edit::Edit;
 use kspan_port::gap::Risk;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// What makes a change, and why.
@@ -41,6 +42,8 @@ pub struct Change {
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     all: Vec<Change>,
+    /// Text that the target does not compile: what is there is for other kernels, and stays.
+    inactive: BTreeMap<PathBuf, Vec<Range<usize>>>,
 }
 
 impl Changes {
@@ -48,6 +51,19 @@ impl Changes {
     #[must_use]
     pub fn all(&self) -> &[Change] {
         &self.all
+    }
+
+    /// Keeps edits out of ranges of a file.
+    pub fn spare(&mut self, file: &Path, ranges: Vec<Range<usize>>) {
+        self.inactive.insert(file.to_path_buf(), ranges);
+    }
+
+    fn is_spared(&self, file: &Path, edit: &Edit) -> bool {
+        let inside =
+            |r: &Range<usize>| r.start <= edit.start && edit.end <= r.end && edit.start < r.end;
+        self.inactive
+            .get(file)
+            .is_some_and(|l| l.iter().any(inside))
     }
 
     /// The edits of one file by the first `count` changes.
@@ -66,7 +82,10 @@ impl Changes {
         let mut fresh: Vec<(PathBuf, Edit)> = Vec::new();
         for (file, edit) in edits {
             let there = |c: &Change| c.edits.get(&file).is_some_and(|l| l.contains(&edit));
-            if self.all.iter().any(there) || fresh.contains(&(file.clone(), edit.clone())) {
+            if self.is_spared(&file, &edit)
+                || self.all.iter().any(there)
+                || fresh.contains(&(file.clone(), edit.clone()))
+            {
                 continue;
             }
             let others = self.all.iter().flat_map(|c| {

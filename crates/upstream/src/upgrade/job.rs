@@ -3,6 +3,7 @@
 use super::callback::{Known, Reshape};
 use super::change::{Changes, Reason};
 use super::edit::{self, Edit, Rendered};
+use super::guards::{self, Guards, Versions};
 use super::sites::{self, sites};
 use super::{headers, member, names};
 use kspan_evolve::{Evolution, Kind, Library};
@@ -204,7 +205,8 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// When the compiler or make cannot be run, or the disk refuses.
-    pub fn run(&mut self) -> Result<Built> {
+    pub fn run(&mut self, drop_compat: bool) -> Result<Built> {
+        self.settle_guards(drop_compat);
         let found = check::gaps(self.built, self.home, self.target, self.library);
         for f in found.iter().filter(|f| f.hard) {
             self.take(f.tu, &f.need, &f.places);
@@ -231,6 +233,79 @@ impl<'a> Job<'a> {
             warnings: 0,
             unused: Vec::new(),
         })
+    }
+
+    /// Guards of versions leave the branch that the target takes, or keep the others from being changed.
+    fn settle_guards(&mut self, drop_compat: bool) {
+        let target = Asked(self.target);
+        let guards = Guards::new(&target, self.texts.values().map(String::as_str));
+        let mut edits = Vec::new();
+        let mut inactive = Vec::new();
+        for (file, text) in self.texts.iter().filter(|(f, _)| is_c(f)) {
+            if drop_compat {
+                edits.extend(guards.collapse(text).into_iter().map(|e| (file.clone(), e)));
+            } else {
+                inactive.push((file.clone(), guards.inactive(text)));
+            }
+        }
+        for (file, ranges) in inactive {
+            self.changes.spare(&file, ranges);
+        }
+        if edits.is_empty() {
+            return;
+        }
+        let why = format!(
+            "The source serves {} alone; what it takes on other kernels is derived from it.",
+            self.target.kernel.release
+        );
+        let reason = generated("compat", "drop support for other kernels".to_owned(), why);
+        // They come first and are made by one hand, so that they agree with each other.
+        let _ = self.changes.add(&reason, edits);
+    }
+
+    /// Guards by which a kernel takes a branch that it cannot compile.
+    #[must_use]
+    pub fn wrong_guards(&self, kernels: &[std::sync::Arc<View>]) -> Vec<guards::Wrong> {
+        let own: BTreeSet<&str> = self
+            .built
+            .tus
+            .iter()
+            .flat_map(|t| &t.tu.functions)
+            .map(|f| f.name.as_str())
+            .collect();
+        let known =
+            |n: &str| !own.contains(n) && (self.home.has(n) || kernels.iter().any(|k| k.has(n)));
+        let mut out = Vec::new();
+        for kernel in kernels {
+            let asked = Asked(kernel);
+            let all = Guards::new(&asked, self.texts.values().map(String::as_str));
+            for (file, text) in self.texts.iter().filter(|(f, _)| is_c(f)) {
+                for (line, condition, lacking) in guards::wrong(&all, text, &known) {
+                    let kernel = kernel.kernel.id.clone();
+                    out.push(guards::Wrong {
+                        file: file.clone(),
+                        line,
+                        condition,
+                        kernel,
+                        lacking,
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    /// The driver has guards of versions at all.
+    #[must_use]
+    pub fn has_guards(&self) -> bool {
+        let target = Asked(self.target);
+        let all = Guards::new(&target, self.texts.values().map(String::as_str));
+        let versioned = |text: &String| {
+            guards::groups(text)
+                .iter()
+                .any(|g| g.branches.iter().any(|b| all.is_versioned(b)))
+        };
+        self.texts.iter().any(|(f, t)| is_c(f) && versioned(t))
     }
 
     /// Writes the driver with the changes so far; source files whose compilation may come out otherwise.
@@ -814,7 +889,7 @@ impl<'a> Job<'a> {
             ));
         }
         for (file, text) in &self.texts {
-            if !file.extension().is_some_and(|e| e == "c" || e == "h") {
+            if !is_c(file) {
                 continue;
             }
             let own = heads.get(file);
@@ -894,6 +969,23 @@ impl<'a> Job<'a> {
         };
         Ok(manifest.render()?)
     }
+}
+
+/// A kernel as guards ask it.
+struct Asked<'a>(&'a View);
+
+impl Versions for Asked<'_> {
+    fn number(&self, name: &str) -> Option<i64> {
+        let body = kspan_evolve::KernelView::macro_body(self.0, name)?;
+        body.trim().parse().ok()
+    }
+    fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+}
+
+fn is_c(file: &Path) -> bool {
+    file.extension().is_some_and(|e| e == "c" || e == "h")
 }
 
 /// A reason without an evolution.

@@ -5,6 +5,7 @@
 pub mod callback;
 pub mod change;
 pub mod edit;
+pub mod guards;
 pub mod headers;
 mod job;
 mod member;
@@ -19,7 +20,7 @@ pub use change::{Change, Reason};
 use job::Job;
 use kspan_kernel::KbuildOptions;
 use kspan_port::driver::{Driver, MANIFEST_FILE};
-use kspan_port::gap::Gap;
+use kspan_port::gap::{Gap, Risk};
 use kspan_port::view::View;
 use kspan_port::{Engine, Error, Result};
 use serde::Serialize;
@@ -43,6 +44,8 @@ pub struct Upgrade {
     pub changes: Vec<Change>,
     /// What stays to be done by hand.
     pub open: Vec<Gap>,
+    /// Guards of the old source by which a kernel of the cache takes a branch that it cannot compile.
+    pub guards: Vec<guards::Wrong>,
     /// Warnings of the upgraded source on the target, and of the old one at home.
     pub warnings: (usize, usize),
     /// Compiler runs before the final build.
@@ -57,7 +60,18 @@ pub struct Upgrade {
     pub before: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-/// Moves a driver's source to a kernel's API; nothing is written but in the cache.
+impl Upgrade {
+    /// It builds in the target's own API: no definition was taken along, no change of meaning is known, and there are no more
+    /// warnings than at home.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let harmless = |c: &Change| !c.reason.keeps && c.reason.risk <= Risk::Default;
+        self.builds && self.changes.iter().all(harmless) && self.warnings.0 <= self.warnings.1
+    }
+}
+
+/// Moves a driver's source to a kernel's API; nothing is written but in the cache. With `drop_compat`, guards of kernel versions
+/// leave the branch that the target takes.
 ///
 /// # Errors
 /// When a kernel cannot be used or the disk refuses. What stays open is no error.
@@ -66,6 +80,7 @@ pub fn upgrade(
     driver: &Driver,
     target: &View,
     options: &KbuildOptions,
+    drop_compat: bool,
 ) -> Result<Upgrade> {
     let start = std::time::Instant::now();
     let (home, built) = engine.home(driver, options)?;
@@ -91,6 +106,7 @@ pub fn upgrade(
         builds: false,
         changes: Vec::new(),
         open: Vec::new(),
+        guards: Vec::new(),
         warnings: (0, built.warnings),
         compiles: 0,
         seconds: 0.0,
@@ -98,7 +114,10 @@ pub fn upgrade(
         before: job.files(0),
     };
     if built.ok {
-        let made = job.run()?;
+        if job.has_guards() {
+            out.guards = job.wrong_guards(&kernels(engine)?);
+        }
+        let made = job.run(drop_compat)?;
         out.builds = made.ok;
         out.warnings.0 = made.warnings;
         out.changes = job.changes.all().to_vec();
@@ -112,6 +131,12 @@ pub fn upgrade(
     }
     out.seconds = start.elapsed().as_secs_f64();
     Ok(out)
+}
+
+/// The kernels of the cache that can be opened.
+fn kernels(engine: &Engine) -> Result<Vec<std::sync::Arc<View>>> {
+    let all = engine.cache.kernels()?;
+    Ok(all.iter().filter_map(|k| engine.view(&k.id).ok()).collect())
 }
 
 /// The driver after each change; the last step also names its new home.

@@ -365,6 +365,7 @@ mod tests {
                 edits: BTreeMap::new(),
             }],
             open: Vec::new(),
+            guards: Vec::new(),
             warnings: (0, 0),
             compiles: 0,
             seconds: 0.0,
