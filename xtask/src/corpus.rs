@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let target = engine.view(&args.on)?;
     let (drivers, failed) = import(args, &engine, &home, &target)?;
     if args.upgrade {
-        let record = upgrade::record(args.jobs, &engine, (&home, &target), &drivers, &failed)?;
+        let record = upgrade::record(args.jobs, &engine, (&home, &target), &drivers, &failed);
         return finish(args, &engine, record, old.as_ref());
     }
     let cells: Vec<Cell> = drivers

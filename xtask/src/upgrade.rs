@@ -6,35 +6,30 @@ use kspan_port::Engine;
 use kspan_port::driver::Driver;
 use kspan_port::view::View;
 use kspan_upstream::upgrade::{Upgrade, upgrade};
-use rayon::prelude::*;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+type Job = (String, Arc<Driver>);
 
 /// Upgrades every driver and records what came of it: `native` where nothing had to change, `ported` where the upgraded source
 /// builds; `clean` where moreover nothing was kept as a definition of the driver's own and no change of meaning is known.
-///
-/// # Errors
-/// When no threads can be made.
 pub fn record(
     jobs: Option<usize>,
     engine: &Engine,
     (home, target): (&View, &View),
     drivers: &Imported,
     failed: &[(String, String)],
-) -> anyhow::Result<Value> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(jobs.unwrap_or(0))
-        .build()?;
+) -> Value {
     let options = KbuildOptions {
         jobs: 1,
         ..KbuildOptions::default()
     };
-    let one = |(path, driver): &(String, std::sync::Arc<Driver>)| match upgrade(
-        engine, driver, target, &options,
-    ) {
+    let one = |(path, driver): &Job| match upgrade(engine, driver, target, &options, false) {
         Ok(done) => of_upgrade(path, &done),
         Err(why) => broken(path, &why.to_string()),
     };
-    let mut all: Vec<Value> = pool.install(|| drivers.par_iter().map(one).collect());
+    let mut all = in_threads(jobs, drivers, &one);
     all.extend(failed.iter().map(|(path, why)| broken(path, why)));
     let count = |key: &str, want: &[&str]| {
         all.iter()
@@ -42,11 +37,41 @@ pub fn record(
             .count()
     };
     let bad = count("verdict", &["broken"]);
-    Ok(json!({
+    json!({
         "home": home.kernel.id, "on": target.kernel.id, "upgrade": true,
         "n": all.len() - bad, "broken": bad, "native": count("verdict", &["native"]),
         "builds": count("verdict", &["native", "ported"]), "clean": count("grade", &["clean"]), "drivers": all,
-    }))
+    })
+}
+
+/// Threads of their own: a thread of rayon's that waits inside of one upgrade may take up another, and wait for itself.
+fn in_threads(
+    jobs: Option<usize>,
+    drivers: &Imported,
+    one: &(dyn Fn(&Job) -> Value + Sync),
+) -> Vec<Value> {
+    let count = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(driver) = drivers.get(index) else {
+                        return;
+                    };
+                    let value = one(driver);
+                    if let Ok(mut all) = done.lock() {
+                        all.push((index, value));
+                    }
+                }
+            });
+        }
+    });
+    let mut all = done.into_inner().unwrap_or_default();
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, value)| value).collect()
 }
 
 fn broken(path: &str, why: &str) -> Value {

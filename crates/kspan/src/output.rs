@@ -1,5 +1,6 @@
 //! How an end without an answer is told, and with which exit code.
 
+use kspan_upstream::upgrade::series::SeriesError;
 use std::process::ExitCode;
 
 /// The answer is no: gaps, failed cells.
@@ -36,6 +37,12 @@ fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(e) = cause.downcast_ref::<kspan_kernel::Error>() {
             return kernel(e);
+        }
+        if let Some(e) = cause.downcast_ref::<SeriesError>() {
+            return match e {
+                SeriesError::Dirty { .. } => USAGE,
+                SeriesError::Git { .. } | SeriesError::Io { .. } => ENVIRONMENT,
+            };
         }
         match cause.downcast_ref::<kspan_port::Error>() {
             Some(kspan_port::Error::Kernel(e)) => return kernel(e),

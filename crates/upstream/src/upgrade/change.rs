@@ -58,6 +58,14 @@ impl Changes {
         self.inactive.insert(file.to_path_buf(), ranges);
     }
 
+    /// A place that is kept as it is.
+    #[must_use]
+    pub fn spares(&self, file: &Path, at: usize) -> bool {
+        self.inactive
+            .get(file)
+            .is_some_and(|l| l.iter().any(|r| r.contains(&at)))
+    }
+
     fn is_spared(&self, file: &Path, edit: &Edit) -> bool {
         let inside =
             |r: &Range<usize>| r.start <= edit.start && edit.end <= r.end && edit.start < r.end;

@@ -134,6 +134,8 @@ pub struct Guards<'a> {
     kernel: &'a dyn Versions,
     /// Macros that the driver defines under guards of versions alone: defined here or not.
     probes: BTreeMap<String, bool>,
+    /// Probes that nothing asks for once the guards are gone.
+    idle: BTreeSet<String>,
 }
 
 const VERSION_WORDS: [&str; 5] = [
@@ -151,6 +153,7 @@ impl<'a> Guards<'a> {
         let mut guards = Self {
             kernel,
             probes: BTreeMap::new(),
+            idle: BTreeSet::new(),
         };
         // A probe may be defined under another one.
         for _ in 0..3 {
@@ -163,7 +166,27 @@ impl<'a> Guards<'a> {
                 .filter_map(|(n, d)| Some((n, d?)))
                 .collect();
         }
+        let idle = |name: &&String| texts.clone().all(|t| guards.only_decides(t, name));
+        guards.idle = guards.probes.keys().filter(idle).cloned().collect();
         guards
+    }
+
+    /// In this text a probe is asked for by guards alone, all of which are decided.
+    fn only_decides(&self, text: &str, name: &str) -> bool {
+        let code: String = text
+            .lines()
+            .filter(|l| !l.trim_start().starts_with('#'))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let asks = |g: &Group| {
+            g.branches
+                .iter()
+                .any(|b| lex::words(&b.condition).iter().any(|w| w == name))
+        };
+        let open = groups(text)
+            .iter()
+            .any(|g| asks(g) && self.taken(g).is_none());
+        !open && !lex::words(&code).iter().any(|w| w == name)
     }
 
     fn probes_of(&self, text: &str, found: &mut BTreeMap<String, Option<bool>>) {
@@ -279,8 +302,18 @@ impl<'a> Guards<'a> {
     /// Edits that leave of each guard of versions the branch that the kernel takes.
     #[must_use]
     pub fn collapse(&self, text: &str) -> Vec<Edit> {
-        let mut out = Vec::new();
+        let mut out: Vec<Edit> = directives(text)
+            .into_iter()
+            .filter(|(_, word, rest)| {
+                word == "define"
+                    && self
+                        .idle
+                        .contains(rest.split_whitespace().next().unwrap_or_default())
+            })
+            .map(|(range, ..)| Edit::delete(range))
+            .collect();
         let mut end = 0;
+        let mut last: Option<Edit> = None;
         for group in groups(text) {
             let versioned = group.branches.iter().any(|b| self.is_versioned(b));
             // Inner groups of a kept branch are collapsed too; those of a branch that goes go with it.
@@ -295,11 +328,13 @@ impl<'a> Guards<'a> {
                 .and_then(|i| group.branches.get(i))
                 .map(|b| Piece::Kept(b.body.start, b.body.end));
             end = end.max(group.whole.end);
-            out.push(Edit {
+            let edit = Edit {
                 start: group.whole.start,
                 end: group.whole.end,
                 pieces: pieces.into_iter().collect(),
-            });
+            };
+            out.push(edit.clone());
+            last = Some(edit);
         }
         out
     }
@@ -328,7 +363,7 @@ fn kept(edit: &Edit, range: &Range<usize>) -> bool {
 }
 
 /// Operators of two bytes as one token.
-fn joined<'t>(tokens: &[&'t str]) -> Vec<String> {
+fn joined(tokens: &[&str]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for token in tokens {
         let pair = matches!(

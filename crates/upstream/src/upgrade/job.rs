@@ -10,7 +10,7 @@ use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, LocalFunction};
 use kspan_kernel::{Cache, KbuildOptions};
 use kspan_port::diag::{self, Diagnostic, Severity};
-use kspan_port::driver::Driver;
+use kspan_port::driver::{Driver, MANIFEST_FILE, Manifest};
 use kspan_port::gap::{Gap, Need, Place, Risk};
 use kspan_port::home::{self, Home, HomeTu};
 use kspan_port::view::View;
@@ -958,17 +958,39 @@ impl<'a> Job<'a> {
         changed
     }
 
-    /// The manifest with the target as the driver's home.
+    /// The manifest with the target as the driver's home; all else in it stays as it is written.
     ///
     /// # Errors
     /// When it cannot be written as TOML.
     pub fn manifest(&self) -> Result<String> {
-        let manifest = kspan_port::driver::Manifest {
-            home: self.target.kernel.id.clone(),
-            ..self.driver.manifest.clone()
-        };
-        Ok(manifest.render()?)
+        let id = &self.target.kernel.id;
+        let text = self
+            .texts
+            .get(Path::new(MANIFEST_FILE))
+            .map_or("", String::as_str);
+        let renamed =
+            with_home(text, id).filter(|t| Manifest::parse(t).is_ok_and(|m| m.home == *id));
+        match renamed {
+            Some(text) => Ok(text),
+            None => Ok(Manifest {
+                home: id.clone(),
+                ..self.driver.manifest.clone()
+            }
+            .render()?),
+        }
     }
+}
+
+/// A manifest's text with another value of `home`.
+fn with_home(text: &str, id: &str) -> Option<String> {
+    let is_home = |l: &&str| {
+        l.trim_start()
+            .strip_prefix("home")
+            .is_some_and(|r| r.trim_start().starts_with('='))
+    };
+    let line = text.lines().find(is_home)?;
+    let value = line.split_once('=')?.1;
+    Some(text.replacen(line, &line.replacen(value, &format!(" \"{id}\""), 1), 1))
 }
 
 /// A kernel as guards ask it.

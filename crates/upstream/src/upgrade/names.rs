@@ -35,6 +35,12 @@ struct Answer {
 /// Says why nothing stands for it.
 pub fn take(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
     let places = places(job, tu, name)?;
+    let spared = |(file, list): (&PathBuf, &Vec<Site>)| {
+        list.iter().all(|s| job.changes.spares(file, s.word.start))
+    };
+    if places.values().any(|l| !l.is_empty()) && places.iter().all(spared) {
+        return Ok(false);
+    }
     let mut refusal = String::new();
     for answer in answers(job, name) {
         match written(job, name, &places, &answer) {
@@ -333,7 +339,10 @@ fn written(
     let mut files = BTreeSet::new();
     for (file, list) in places {
         let text = job.text(file)?;
-        for site in list {
+        for site in list
+            .iter()
+            .filter(|s| !job.changes.spares(file, s.word.start))
+        {
             edits.push((file.clone(), site.replaced_by(text, &answer.template)?));
             files.insert(file.clone());
         }
