@@ -312,29 +312,20 @@ impl<'a> Guards<'a> {
             })
             .map(|(range, ..)| Edit::delete(range))
             .collect();
-        let mut end = 0;
-        let mut last: Option<Edit> = None;
         for group in groups(text) {
             let versioned = group.branches.iter().any(|b| self.is_versioned(b));
             // Inner groups of a kept branch are collapsed too; those of a branch that goes go with it.
             let Some(taken) = self.taken(&group).filter(|_| versioned) else {
                 continue;
             };
-            if group.whole.start < end && out.last().is_some_and(|e: &Edit| !kept(e, &group.whole))
-            {
-                continue;
-            }
             let pieces = taken
                 .and_then(|i| group.branches.get(i))
                 .map(|b| Piece::Kept(b.body.start, b.body.end));
-            end = end.max(group.whole.end);
-            let edit = Edit {
+            out.push(Edit {
                 start: group.whole.start,
                 end: group.whole.end,
                 pieces: pieces.into_iter().collect(),
-            };
-            out.push(edit.clone());
-            last = Some(edit);
+            });
         }
         out
     }
@@ -355,11 +346,6 @@ impl<'a> Guards<'a> {
         }
         out
     }
-}
-
-fn kept(edit: &Edit, range: &Range<usize>) -> bool {
-    let inside = |p: &Piece| matches!(p, Piece::Kept(s, e) if *s <= range.start && range.end <= *e);
-    edit.end <= range.start || edit.pieces.iter().any(inside)
 }
 
 /// Operators of two bytes as one token.
