@@ -25,6 +25,8 @@ pub struct Wants {
     pub overrides: BTreeSet<String>,
     /// Headers of the target to include.
     pub includes: BTreeSet<String>,
+    /// Headers that must stand before the file's first own one, which needs them on the target and not at home.
+    pub top: BTreeSet<String>,
     /// Functions whose result is wanted though the target's return nothing.
     pub results: BTreeSet<String>,
     /// Names that the driver defines itself and that the target's headers have for something else.

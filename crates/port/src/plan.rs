@@ -155,6 +155,9 @@ impl Plan {
             out.files.insert(path, text);
         }
         let note = information(ctx, &remedies, &self.namespaces);
+        for (tu, wants) in ctx.built.tus.iter().zip(&self.tus) {
+            place_top(ctx, tu, &wants.top, &mut edits)?;
+        }
         for (tu, closure) in ctx.built.tus.iter().zip(&out.closures) {
             let note = note.as_deref().filter(|_| names_licence(tu));
             if !closure.is_empty() || note.is_some() {
@@ -246,6 +249,35 @@ fn place_block(
         text.push_str(&format!("\n#include <linux/module.h>\n{note}"));
     }
     files.insert(file, text.into_bytes());
+    Ok(())
+}
+
+/// Includes headers before the first include of a source file.
+fn place_top(
+    ctx: &Context<'_>,
+    tu: &HomeTu,
+    headers: &BTreeSet<String>,
+    edits: &mut Edits,
+) -> Result<()> {
+    if headers.is_empty() {
+        return Ok(());
+    }
+    let path = ctx.driver.dir.join(&tu.source);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+    let place = site::first_include(&bytes);
+    let includes: String = headers
+        .iter()
+        .map(|h| format!("#include <{h}>\n"))
+        .collect();
+    // As for the block: nothing else is ever edited there.
+    let _ = edits.add(
+        &tu.source,
+        Edit {
+            start: place.offset,
+            end: place.offset,
+            text: format!("{includes}#line {}\n", place.line),
+        },
+    );
     Ok(())
 }
 

@@ -49,6 +49,23 @@ pub fn after_includes(text: &[u8], private: &BTreeSet<u32>) -> Site {
     last_kernel.unwrap_or(Site { offset: 0, line: 1 })
 }
 
+/// The line of the first `#include`; the file's start when it has none.
+#[must_use]
+pub fn first_include(text: &[u8]) -> Site {
+    let mut offset = 0;
+    let (mut in_comment, mut continued) = (false, false);
+    for (index, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
+        if !in_comment && !continued && directive(line) == Some("include") {
+            let line = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
+            return Site { offset, line };
+        }
+        continued = line.trim_ascii_end().ends_with(b"\\");
+        in_comment = comment_open(line, in_comment);
+        offset += line.len();
+    }
+    Site { offset: 0, line: 1 }
+}
+
 /// The word after `#`.
 fn directive(line: &[u8]) -> Option<&str> {
     let rest = line
@@ -80,6 +97,15 @@ fn comment_open(line: &[u8], mut open: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_include_is_no_comment() {
+        let text = b"/* a\n#include <no.h>\n*/\n#define A\n# include <a.h>\n#include <b.h>\n";
+        let site = first_include(text);
+        assert_eq!(site.line, 5);
+        assert!(text[site.offset..].starts_with(b"# include <a.h>"));
+        assert_eq!(first_include(b"int a;\n"), Site { offset: 0, line: 1 });
+    }
 
     #[test]
     fn after_the_last_plain_include() {

@@ -24,7 +24,7 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
-        Need::Field { record, field } => match own_header(plan, ctx, record) {
+        Need::Field { record, field } => match own_header(ctx, record) {
             Some(header) => take_header(plan, ctx, &header),
             None => member::take_up(plan, ctx, tu, record, field),
         },
@@ -37,7 +37,7 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
 
 /// The header of a structure, where it declares what the driver itself exports: the driver is what stands behind that header,
 /// and wants its own version of it.
-fn own_header(plan: &Plan, ctx: &Context<'_>, record: &str) -> Option<String> {
+fn own_header(ctx: &Context<'_>, record: &str) -> Option<String> {
     let facts = &ctx.home.facts;
     let header = facts
         .defs(record)
@@ -45,9 +45,7 @@ fn own_header(plan: &Plan, ctx: &Context<'_>, record: &str) -> Option<String> {
         .find(|d| matches!(&d.detail, Detail::Record { fields, .. } if !fields.is_empty()))?
         .header;
     let declares = |symbol: &String| facts.defs(symbol).iter().any(|d| d.header == header);
-    let own = ctx.target.facts.header_exists(&header)
-        && !plan.headers.contains_key(&header)
-        && ctx.built.exports.iter().any(declares);
+    let own = ctx.target.facts.header_exists(&header) && ctx.built.exports.iter().any(declares);
     own.then_some(header)
 }
 
@@ -56,7 +54,7 @@ fn take_moved(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> Result<bool, 
         .target
         .header_of(name)
         .ok_or_else(|| format!("{name} is in no header that can be included"))?;
-    if wants.includes.insert(header) {
+    if wants.includes.insert(header.clone()) || wants.top.insert(header) {
         Ok(true)
     } else {
         Err(format!(
