@@ -205,6 +205,10 @@ pub struct Rewrite {
     /// Its value is another than the home form's: only a use as a statement is rewritten.
     #[serde(default)]
     pub statement: bool,
+    /// A member of the object that the first argument points to: the statement that sets it, below the call in the same block,
+    /// goes into the call as `{value}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folds: Option<String>,
 }
 
 /// One change of the kernel's API and how a target without it is served.

@@ -63,7 +63,9 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&record)?);
     } else {
         print!("{}", text(&upgrade));
-        print_place(&place, &upgrade, &written);
+        if upgrade.broken.is_none() {
+            print_place(&place, &upgrade, &written);
+        }
     }
     Ok(output::verdict(upgrade.builds))
 }

@@ -5,7 +5,7 @@
 //! body needs it and nothing tells, the function stays as it is.
 
 use super::edit::{Edit, Piece};
-use super::sites::{Site, whole_lines};
+use super::sites::{Site, columns, whole_lines};
 use super::template::{self, Argument, Template};
 use kspan_facts::{Signature, Ty};
 use kspan_port::cfn;
@@ -621,11 +621,6 @@ fn retyped(text: &str, range: &Range<usize>, new: &str) -> String {
         Some(name) => lex::rename(new, &last, &name),
         None => new.strip_suffix(&last).unwrap_or(new).trim_end().to_owned(),
     }
-}
-
-fn columns(text: &str) -> usize {
-    text.chars()
-        .fold(0, |at, c| if c == '\t' { (at / 8 + 1) * 8 } else { at + 1 })
 }
 
 /// The body's first statement is a declaration, as far as its words tell.

@@ -56,6 +56,11 @@ impl Edit {
         self.start == self.end
     }
 
+    /// Includes stand before what else goes to the same place.
+    fn is_include(&self) -> bool {
+        matches!(self.pieces.first(), Some(Piece::Text(t)) if t.starts_with("#include"))
+    }
+
     fn is_deletion(&self) -> bool {
         !self.pieces.iter().any(|p| matches!(p, Piece::Text(_)))
     }
@@ -124,7 +129,14 @@ pub fn apply(original: &[u8], edits: &[Edit]) -> Rendered {
         .iter()
         .filter(|e| e.start <= e.end && e.end <= original.len())
         .collect();
-    sorted.sort_by_key(|e| (e.start, !e.is_insertion(), std::cmp::Reverse(e.end)));
+    sorted.sort_by_key(|e| {
+        (
+            e.start,
+            !e.is_insertion(),
+            !e.is_include(),
+            std::cmp::Reverse(e.end),
+        )
+    });
     sorted.dedup();
     let mut out = Rendered::default();
     part(original, &sorted, 0..original.len(), None, &mut out);

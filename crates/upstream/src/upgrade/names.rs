@@ -27,6 +27,8 @@ struct Answer {
     includes: Vec<String>,
     /// A function that the driver gets, where an expression alone does not do.
     helper: Option<String>,
+    /// A member whose assignment goes into the call as the template's last argument.
+    folds: Option<String>,
 }
 
 /// Takes up a name in the whole driver.
@@ -112,9 +114,14 @@ fn answers(job: &Job<'_>, name: &str) -> Vec<Answer> {
                     ..Template::name(&rule.to)
                 }
             } else {
-                Template::of_rule(&rule.to, arity, rule.statement)
+                let folded = rule.to.replace("{value}", &format!("{{{arity}}}"));
+                let arity = arity + usize::from(rule.folds.is_some());
+                Template::of_rule(&folded, arity, rule.statement)
             };
-            out.extend(answer(job, template, e, plain));
+            out.extend(answer(job, template, e, plain).map(|a| Answer {
+                folds: rule.folds.clone(),
+                ..a
+            }));
         }
         let texts = Definitions::read(e.text().unwrap_or_default());
         if let Some(template) = texts.template(name).and_then(|t| resolved(job, t, DEPTH)) {
@@ -146,6 +153,7 @@ fn answer(
         reason: super::member::of_evolution(e, subject),
         includes: e.includes.clone(),
         helper: None,
+        folds: None,
         template,
     })
 }
@@ -272,6 +280,7 @@ fn from_home(job: &Job<'_>, name: &str) -> Option<Answer> {
             .filter_map(|w| job.target.header_of(w))
             .collect(),
         helper: None,
+        folds: None,
         template,
     })
 }
@@ -309,6 +318,7 @@ fn helper(job: &Job<'_>, name: &str, e: &Evolution, texts: &Definitions) -> Opti
         reason,
         includes: e.includes.clone(),
         helper: Some(whole),
+        folds: None,
         template: Template { body, ..template },
     })
 }
@@ -343,7 +353,14 @@ fn written(
             .iter()
             .filter(|s| !job.changes.spares(file, s.word.start))
         {
-            edits.push((file.clone(), site.replaced_by(text, &answer.template)?));
+            match &answer.folds {
+                None => edits.push((file.clone(), site.replaced_by(text, &answer.template)?)),
+                Some(member) => {
+                    let (call, gone) = folded(text, site, &answer.template, member)
+                        .ok_or_else(|| format!("no statement below the call sets .{member}"))?;
+                    edits.extend([(file.clone(), call), (file.clone(), gone)]);
+                }
+            }
             files.insert(file.clone());
         }
     }
@@ -360,6 +377,54 @@ fn written(
     let changed = job.changes.add(&answer.reason, edits)?;
     job.include_all(&answer.reason, &answer.includes, files)?;
     Ok(changed)
+}
+
+/// A call and the statement below it that sets a member of its object, as one call.
+fn folded(text: &str, site: &Site, template: &Template, member: &str) -> Option<(Edit, Edit)> {
+    let (whole, given) = site.call.as_ref()?;
+    let object = given.first()?.text.as_str();
+    let place = match object.strip_prefix('&') {
+        Some(inner) => format!("{inner}.{member}"),
+        None => format!("{object}->{member}"),
+    };
+    let end = block_end(text, whole.end)?;
+    let at = whole.end + text.get(whole.end..end)?.find(&place)?;
+    let before = text.get(..at)?.trim_end();
+    let equals = at + place.len() + text.get(at + place.len()..)?.find('=')?;
+    let plain = text.get(at + place.len()..equals)?.trim().is_empty()
+        && text.as_bytes().get(equals + 1) != Some(&b'=');
+    let stop = lex::expression_end(text.as_bytes(), equals + 1)?;
+    let value = text.get(equals + 1..stop)?.trim();
+    if !plain || !before.ends_with([';', '}']) || super::template::has_side_effects(value) {
+        return None;
+    }
+    let start = equals + 1 + text.get(equals + 1..stop)?.find(value)?;
+    let mut arguments = given.clone();
+    arguments.push(Argument {
+        range: start..start + value.len(),
+        text: value.to_owned(),
+    });
+    let pieces = super::sites::in_lines(text, whole.start, template.expand(&arguments).ok()?);
+    let call = Edit {
+        start: whole.start,
+        end: whole.end,
+        pieces,
+    };
+    Some((
+        call,
+        Edit::delete(super::sites::whole_lines(text, at..stop + 1)),
+    ))
+}
+
+/// Where the block that holds a place ends, or the next block in it begins.
+fn block_end(text: &str, from: usize) -> Option<usize> {
+    let rest = text.get(from..)?;
+    let brace = |(token, _): &(lex::Token, std::ops::Range<usize>)| {
+        matches!(token, lex::Token::Punct(b'{' | b'}'))
+    };
+    lex::tokens(rest.as_bytes())
+        .find(brace)
+        .map(|(_, r)| from + r.start)
 }
 
 /// The home kernel's definition as one of the driver's own.
@@ -474,4 +539,33 @@ pub fn filled(template: &Template, values: &[&str]) -> Option<String> {
         scratch.push('\n');
     }
     Some(text_of(&template.expand(&arguments).ok()?, &scratch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::edit::apply;
+    use super::*;
+
+    #[test]
+    fn what_is_set_below_a_call_goes_into_it() {
+        let text = "{\n\tinit(&p->t, A);\n\tp->x = 1;\n\tp->t.function = tick;\n\treturn;\n}\n";
+        let template = Template::of_rule("setup({0}, {2}, {1})", 3, false);
+        let site = &sites(text, "init", None)[0];
+        let (call, gone) = folded(text, site, &template, "function").unwrap();
+        let done = String::from_utf8(apply(text.as_bytes(), &[call, gone]).text).unwrap();
+        assert_eq!(
+            done,
+            "{\n\tsetup(&p->t, tick, A);\n\tp->x = 1;\n\treturn;\n}\n"
+        );
+        for other in [
+            "init(&p->t, A); q->t.function = f; }",
+            "init(&p->t, A); if (a) { p->t.function = f; } }",
+            "init(&p->t, A); a = p->t.function == f; }",
+        ] {
+            assert!(
+                folded(other, &sites(other, "init", None)[0], &template, "function").is_none(),
+                "{other}"
+            );
+        }
+    }
 }

@@ -157,7 +157,7 @@ impl Site {
         Ok(Edit {
             start: whole.start,
             end: whole.end,
-            pieces,
+            pieces: in_lines(text, whole.start, pieces),
         })
     }
 
@@ -207,6 +207,51 @@ impl Site {
         };
         Ok(Edit::delete(whole_lines(text, self.word.start..end)))
     }
+}
+
+/// A call that is too long for its line goes on below its bracket, as kernel code does.
+#[must_use]
+pub fn in_lines(text: &str, start: usize, mut pieces: Vec<Piece>) -> Vec<Piece> {
+    const WIDTH: usize = 80;
+    let lead = match pieces.first() {
+        Some(Piece::Text(t)) if t.ends_with('(') && t.matches('(').count() == 1 => columns(t),
+        _ => return pieces,
+    };
+    let line = text
+        .get(..start)
+        .map_or("", |t| t.rsplit('\n').next().unwrap_or_default());
+    let whole = super::names::text_of(&pieces, text);
+    let first = columns(line);
+    if whole.contains('\n') || first + columns(&whole) < WIDTH {
+        return pieces;
+    }
+    let indent = first + lead;
+    let gap = format!(",\n{}{}", "\t".repeat(indent / 8), " ".repeat(indent % 8));
+    let lengths: Vec<usize> = pieces
+        .iter()
+        .map(|p| columns(&super::names::text_of(std::slice::from_ref(p), text)))
+        .collect();
+    let mut at = indent;
+    for i in 1..pieces.len() {
+        let next = lengths.get(i + 1).copied().unwrap_or(0);
+        let breaks = matches!(pieces.get(i), Some(Piece::Text(t)) if t.starts_with(", "));
+        let long = at + lengths.get(i).copied().unwrap_or(0) + next + 1 >= WIDTH;
+        match pieces.get_mut(i) {
+            Some(Piece::Text(t)) if breaks && long => {
+                *t = format!("{gap}{}", t.trim_start_matches(", "));
+                at = indent + columns(t.trim_start_matches(&gap));
+            }
+            _ => at += lengths.get(i).copied().unwrap_or(0),
+        }
+    }
+    pieces
+}
+
+/// The width of a text, tabs to every eighth column.
+#[must_use]
+pub fn columns(text: &str) -> usize {
+    let next = |at: usize, c: char| if c == '\t' { (at / 8 + 1) * 8 } else { at + 1 };
+    text.chars().fold(0, next)
 }
 
 /// `g` of `g(a, b)` whose parameters are `a` and `b`.
@@ -308,6 +353,16 @@ mod tests {
             "a(d, g, x);"
         );
         assert!(rewritten(text, "f", "#define f(p, q) g(q, p)").is_err());
+    }
+
+    #[test]
+    fn a_long_call_goes_on_in_the_next_line() {
+        let text = "\t\tret = old_name(first_argument, second_argument, third);\n";
+        let definition = "#define old_name(a, b, c) a_longer_name_for_it(a, b, NULL, c)";
+        assert_eq!(
+            rewritten(text, "old_name", definition).unwrap(),
+            "\t\tret = a_longer_name_for_it(first_argument, second_argument,\n\t\t\t\t\t   NULL, third);\n"
+        );
     }
 
     #[test]
