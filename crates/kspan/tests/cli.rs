@@ -147,3 +147,54 @@ fn a_cache_that_cannot_be_made_is_the_machines_part() {
         .ends(3)
         .says("file/cache");
 }
+
+#[test]
+fn evolutions_are_asked_for_by_names_that_there_are() {
+    let listed = kspan(&["evolution", "list", "--json"]).ends(0).out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert!(listed.to_string().contains("\"skb-crc32c\""));
+    kspan(&["evolution", "show", "skb-crc32c"])
+        .ends(0)
+        .says("skb_crc32c");
+    kspan(&["evolution", "show", "no-such-thing"])
+        .ends(2)
+        .says("kspan evolution list");
+    kspan(&["evolution", "test", "no-such-thing"])
+        .ends(2)
+        .says("no-such-thing");
+}
+
+#[test]
+fn an_evolution_that_is_wrong_is_named_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "bad.toml",
+        b"[[evolution]]\nid = \"a\"\nkind = \"defin\"\n",
+    );
+    run(command(&["evolution", "list"]).env("KSPAN_EVOLUTIONS", dir.path()))
+        .ends(2)
+        .says("bad.toml")
+        .says("defin");
+}
+
+#[test]
+fn learning_and_asking_need_kernels() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("learned.toml");
+    let with =
+        |arguments: &[&str]| run(command(arguments).env("KSPAN_CACHE", dir.path().join("cache")));
+    with(&["why", "kmalloc"]).ends(3).says("kspan kernel fetch");
+    with(&[
+        "learn",
+        "--old",
+        "6.1",
+        "--new",
+        "6.12",
+        "--output",
+        text(&out),
+    ])
+    .ends(2)
+    .says("kspan kernel fetch");
+    assert!(!out.exists());
+}

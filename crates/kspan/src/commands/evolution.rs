@@ -227,14 +227,20 @@ fn test(
     on: &[String],
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let views = views(engine, on)?;
-    let work = engine.cache.work_dir("evolution-test")?;
-    let (mut rows, mut bad) = (Vec::new(), 0usize);
     let some: Vec<&Evolution> = library
         .all()
         .iter()
         .filter(|e| matches(e, filter))
         .collect();
+    if let Some(filter) = filter.filter(|_| some.is_empty()) {
+        let why = format!(
+            "no evolution serves or is named like `{filter}`; `kspan evolution list` names all"
+        );
+        return Err(kspan_kernel::Error::Input(why).into());
+    }
+    let views = views(engine, on)?;
+    let work = engine.cache.work_dir("evolution-test")?;
+    let (mut rows, mut bad) = (Vec::new(), 0usize);
     for e in &some {
         let applying: Vec<_> = views.iter().filter(|v| e.applies_to(v.as_ref())).collect();
         if applying.is_empty() {
