@@ -205,6 +205,9 @@ pub struct Rewrite {
     /// Its value is another than the home form's: only a use as a statement is rewritten.
     #[serde(default)]
     pub statement: bool,
+    /// By an argument's number, counted from 0: the texts that it may have; another use is written by the evolution's text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<String, Vec<String>>,
     /// A member of the object that the first argument points to: the statement that sets it, below the call in the same block,
     /// goes into the call as `{value}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

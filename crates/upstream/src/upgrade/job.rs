@@ -5,7 +5,7 @@ use super::change::{Changes, Reason};
 use super::edit::{self, Edit, Rendered};
 use super::guards::{self, Guards, Versions};
 use super::sites::{self, sites};
-use super::{headers, member, names};
+use super::{headers, member, names, tables};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, LocalFunction};
 use kspan_kernel::{Cache, KbuildOptions};
@@ -460,6 +460,10 @@ impl<'a> Job<'a> {
         self.open.clear();
         let mut changed = false;
         for (tu, diagnostic) in errors {
+            if self.make_const(diagnostic) {
+                changed = true;
+                continue;
+            }
             let (needs, place) = self.needs_of(*tu, diagnostic);
             let places: Vec<Place> = place.into_iter().collect();
             for need in &needs {
@@ -474,6 +478,40 @@ impl<'a> Job<'a> {
             }
         }
         changed
+    }
+
+    /// A table of pointers of the driver's own, where the target wants one of pointers to constant data.
+    fn make_const(&mut self, diagnostic: &Diagnostic) -> bool {
+        let Some((line, column, Some(place))) = self.marked(diagnostic) else {
+            return false;
+        };
+        let word = lex::tokens(line.as_bytes())
+            .find(|(t, r)| *t == lex::Token::Word && r.end > column)
+            .and_then(|(_, r)| line.get(r));
+        let quoted = diagnostic.quoted();
+        let (Some(name), [wanted, given, ..]) = (word, quoted.as_slice()) else {
+            return false;
+        };
+        if !understand::gains_const(diagnostic)
+            || !wanted.contains('*')
+            || given.matches('*').count() != 2
+        {
+            return false;
+        }
+        let Some(edits) = self
+            .text(&place.file)
+            .ok()
+            .and_then(|t| tables::constant(t, name))
+        else {
+            return false;
+        };
+        let why = format!(
+            "{} takes a table of pointers to constant data here.",
+            self.target.kernel.release
+        );
+        let reason = generated(&format!("const {name}"), format!("make {name} const"), why);
+        let edits = edits.into_iter().map(|e| (place.file.clone(), e)).collect();
+        self.changes.add(&reason, edits).unwrap_or(false)
     }
 
     /// What an error asks for, with the place in the driver as it was.

@@ -12,6 +12,7 @@ mod member;
 mod names;
 pub mod series;
 pub mod sites;
+mod tables;
 pub mod template;
 pub mod words;
 

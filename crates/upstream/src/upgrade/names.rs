@@ -29,6 +29,8 @@ struct Answer {
     helper: Option<String>,
     /// A member whose assignment goes into the call as the template's last argument.
     folds: Option<String>,
+    /// What arguments must be, by number.
+    when: BTreeMap<String, Vec<String>>,
 }
 
 /// Takes up a name in the whole driver.
@@ -43,14 +45,10 @@ pub fn take(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
     if places.values().any(|l| !l.is_empty()) && places.iter().all(spared) {
         return Ok(false);
     }
-    let mut refusal = String::new();
-    for answer in answers(job, name) {
-        match written(job, name, &places, &answer) {
-            Ok(changed) => return Ok(changed),
-            Err(why) if refusal.is_empty() => refusal = why,
-            Err(_) => {}
-        }
-    }
+    let refusal = match written(job, &places, &answers(job, name)) {
+        Ok(changed) => return Ok(changed),
+        Err(why) => why,
+    };
     if job.home.has(name) && !job.target.has(name) {
         return kept(job, tu, name).map_err(|why| if refusal.is_empty() { why } else { refusal });
     }
@@ -101,7 +99,10 @@ fn places(job: &Job<'_>, tu: usize, name: &str) -> Result<Places, String> {
 fn answers(job: &Job<'_>, name: &str) -> Vec<Answer> {
     let mut out = Vec::new();
     if let Some(e) = evolution(job, name) {
-        let plain = |to: &Template| format!("use {} instead of {name}", called(to));
+        let plain = |to: &Template| match called(to) {
+            same if same == format!("{name}()") => format!("call {same} in its new form"),
+            other => format!("use {other} instead of {name}"),
+        };
         if let Some(rule) = e.rewrite.get(name) {
             let arity = kspan_evolve::KernelView::arity(job.home, name)
                 .unwrap_or(0)
@@ -120,6 +121,7 @@ fn answers(job: &Job<'_>, name: &str) -> Vec<Answer> {
             };
             out.extend(answer(job, template, e, plain).map(|a| Answer {
                 folds: rule.folds.clone(),
+                when: rule.when.clone(),
                 ..a
             }));
         }
@@ -154,6 +156,7 @@ fn answer(
         includes: e.includes.clone(),
         helper: None,
         folds: None,
+        when: BTreeMap::new(),
         template,
     })
 }
@@ -281,6 +284,7 @@ fn from_home(job: &Job<'_>, name: &str) -> Option<Answer> {
             .collect(),
         helper: None,
         folds: None,
+        when: BTreeMap::new(),
         template,
     })
 }
@@ -319,6 +323,7 @@ fn helper(job: &Job<'_>, name: &str, e: &Evolution, texts: &Definitions) -> Opti
         includes: e.includes.clone(),
         helper: Some(whole),
         folds: None,
+        when: BTreeMap::new(),
         template: Template { body, ..template },
     })
 }
@@ -338,45 +343,71 @@ fn functions_of(text: &str) -> String {
     out.trim().to_owned() + "\n"
 }
 
-/// Every use by the answer's template.
-fn written(
-    job: &mut Job<'_>,
-    name: &str,
-    places: &Places,
-    answer: &Answer,
-) -> Result<bool, String> {
-    let mut edits = Vec::new();
-    let mut files = BTreeSet::new();
+/// Every use by the first answer that suits it; all uses or none.
+fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<bool, String> {
+    let mut by_answer: BTreeMap<usize, Vec<(PathBuf, Edit)>> = BTreeMap::new();
     for (file, list) in places {
         let text = job.text(file)?;
         for site in list
             .iter()
             .filter(|s| !job.changes.spares(file, s.word.start))
         {
-            match &answer.folds {
-                None => edits.push((file.clone(), site.replaced_by(text, &answer.template)?)),
-                Some(member) => {
-                    let (call, gone) = folded(text, site, &answer.template, member)
-                        .ok_or_else(|| format!("no statement below the call sets .{member}"))?;
-                    edits.extend([(file.clone(), call), (file.clone(), gone)]);
-                }
-            }
-            files.insert(file.clone());
+            let (index, edits) = suited(text, site, answers)?;
+            let all = by_answer.entry(index).or_default();
+            all.extend(edits.into_iter().map(|e| (file.clone(), e)));
         }
     }
-    if edits.is_empty() {
-        return Err(format!(
-            "{name} is made by a macro, not written by the driver"
-        ));
+    if by_answer.is_empty() && !answers.is_empty() {
+        return Err("a macro of the kernel makes it, the driver does not write it".to_owned());
     }
-    if let Some(helper) = &answer.helper {
-        for file in &files {
+    let mut changed = false;
+    for (index, mut edits) in by_answer {
+        let Some(answer) = answers.get(index) else {
+            continue;
+        };
+        let files: BTreeSet<PathBuf> = edits.iter().map(|(f, _)| f.clone()).collect();
+        for file in files.iter().filter(|_| answer.helper.is_some()) {
+            let helper = answer.helper.as_deref().unwrap_or_default();
             edits.push((file.clone(), job.definition(file, helper)?));
         }
+        changed |= job.changes.add(&answer.reason, edits)?;
+        job.include_all(&answer.reason, &answer.includes, files)?;
     }
-    let changed = job.changes.add(&answer.reason, edits)?;
-    job.include_all(&answer.reason, &answer.includes, files)?;
     Ok(changed)
+}
+
+/// The first answer that suits a use, and its edits; else why the first of them does not.
+fn suited(text: &str, site: &Site, answers: &[Answer]) -> Result<(usize, Vec<Edit>), String> {
+    let mut refusal = String::new();
+    for (index, answer) in answers.iter().enumerate() {
+        match edits_of(text, site, answer) {
+            Ok(edits) => return Ok((index, edits)),
+            Err(why) if refusal.is_empty() => refusal = why,
+            Err(_) => {}
+        }
+    }
+    Err(refusal)
+}
+
+fn edits_of(text: &str, site: &Site, answer: &Answer) -> Result<Vec<Edit>, String> {
+    let given = site
+        .call
+        .as_ref()
+        .map(|(_, a)| a.as_slice())
+        .unwrap_or_default();
+    let is_one_of = |(number, texts): (&String, &Vec<String>)| {
+        let argument = number.parse::<usize>().ok().and_then(|n| given.get(n));
+        argument.is_some_and(|a| texts.contains(&a.text))
+    };
+    if !answer.when.iter().all(is_one_of) {
+        return Err("its arguments are others than the evolution speaks of".to_owned());
+    }
+    let Some(member) = &answer.folds else {
+        return Ok(vec![site.replaced_by(text, &answer.template)?]);
+    };
+    let (call, gone) = folded(text, site, &answer.template, member)
+        .ok_or_else(|| format!("no statement below the call sets .{member}"))?;
+    Ok(vec![call, gone])
 }
 
 /// A call and the statement below it that sets a member of its object, as one call.
