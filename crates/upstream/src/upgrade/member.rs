@@ -1,7 +1,7 @@
 //! Members that the target's structures lack: renamed, expressed by the target's API, or left out, in place.
 
 use super::change::Reason;
-use super::edit::Edit;
+use super::edit::{Edit, Piece};
 use super::job::Job;
 use super::sites::whole_lines;
 use super::template::{Template, has_side_effects};
@@ -9,6 +9,7 @@ use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Use, UseKind};
 use kspan_port::gap::Risk;
 use kspan_port::{lex, member};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A member's use: the file and where its name stands.
@@ -114,6 +115,7 @@ fn expressed(
     (record, field): (&str, &str),
     e: &Evolution,
 ) -> Result<bool, String> {
+    let own = job.own_name("");
     let mut edits = Vec::new();
     for (file, at) in uses {
         let text = job.text(file)?;
@@ -123,7 +125,13 @@ fn expressed(
                 e.id
             )
         })?;
-        edits.push((file.clone(), edit));
+        edits.push((file.clone(), with_own_names(edit, &own)));
+    }
+    let files: BTreeSet<&PathBuf> = uses.iter().map(|(f, _)| f).collect();
+    for needed in e.needs.iter().filter(|n| !job.target.has(n)) {
+        for file in &files {
+            super::names::keep(job, file, needed)?;
+        }
     }
     let reason = of_evolution(e, format!("do without struct {record}.{field}"));
     let changed = job.changes.add(&reason, edits)?;
@@ -133,6 +141,18 @@ fn expressed(
         uses.iter().map(|(f, _)| f.clone()).collect(),
     )?;
     Ok(changed)
+}
+
+/// Helpers of an evolution under the driver's own names.
+fn with_own_names(edit: Edit, own: &str) -> Edit {
+    let one = |p: Piece| match p {
+        Piece::Text(t) => Piece::Text(t.replace("kspan_", own)),
+        kept @ Piece::Kept(..) => kept,
+    };
+    Edit {
+        pieces: edit.pieces.into_iter().map(one).collect(),
+        ..edit
+    }
 }
 
 fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
@@ -196,20 +216,27 @@ pub fn filled(rule: &str, values: &[&str]) -> Option<String> {
 fn left_out(job: &mut Job<'_>, uses: &[At], (record, field): (&str, &str)) -> Result<bool, String> {
     let lacking =
         || format!("struct {record} has no member {field} on the target, and the driver reads it");
-    let mut edits = Vec::new();
-    let mut values = String::new();
-    for (file, at) in uses {
-        let text = job.text(file)?;
-        let (range, value) = omission(text, *at, field).ok_or_else(lacking)?;
-        edits.push((file.clone(), Edit::delete(range)));
-        values.push_str(&value);
-        values.push('\n');
-    }
     let drop = job
         .library
         .drops(record, field)
         .into_iter()
         .find(|e| e.applies_to(job.target));
+    let fields = job.home.record(record).unwrap_or_default();
+    let is_callback = fields
+        .iter()
+        .any(|f| f.name == field && f.callback.is_some());
+    let mut edits = Vec::new();
+    for (file, at) in uses {
+        let text = job.text(file)?;
+        let assigned = member::initialiser(text.as_bytes(), *at, field).is_none();
+        if is_callback && assigned && drop.is_none() {
+            return Err(format!(
+                "struct {record} has no callback {field} on the target, and no evolution says what takes its place"
+            ));
+        }
+        let (range, _) = omission(text, *at, field).ok_or_else(lacking)?;
+        edits.push((file.clone(), Edit::delete(range)));
+    }
     let subject = format!("do not set struct {record}.{field}");
     let reason = match drop {
         Some(e) => of_evolution(e, subject),

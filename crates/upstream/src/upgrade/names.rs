@@ -126,6 +126,13 @@ fn answers(job: &Job<'_>, name: &str) -> Vec<Answer> {
             }));
         }
         let texts = Definitions::read(e.text().unwrap_or_default());
+        // A text that also changes what another name means is no matter of this name's uses alone.
+        if texts
+            .names()
+            .any(|n| texts.is_macro(n) && !e.provides.iter().any(|p| p == n))
+        {
+            return out;
+        }
         if let Some(template) = texts.template(name).and_then(|t| resolved(job, t, DEPTH)) {
             out.extend(answer(job, template, e, plain));
         }
@@ -357,8 +364,10 @@ fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<boo
             all.extend(edits.into_iter().map(|e| (file.clone(), e)));
         }
     }
-    if by_answer.is_empty() && !answers.is_empty() {
-        return Err("a macro of the kernel makes it, the driver does not write it".to_owned());
+    if by_answer.is_empty() {
+        // A type has no uses of this kind, and no answer: a definition may do.
+        let made = "a macro of the kernel makes it, the driver does not write it";
+        return Err(if answers.is_empty() { "" } else { made }.to_owned());
     }
     let mut changed = false;
     for (index, mut edits) in by_answer {
@@ -460,6 +469,17 @@ fn block_end(text: &str, from: usize) -> Option<usize> {
 
 /// The home kernel's definition as one of the driver's own.
 fn kept(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
+    match job.built.tus.get(tu).map(|t| t.source.clone()) {
+        Some(file) => keep(job, &file, name),
+        None => Err("no such source file".to_owned()),
+    }
+}
+
+/// A definition, with what it needs, as one of a file's own.
+///
+/// # Errors
+/// Says why there is none, or why it is more than a driver should carry.
+pub fn keep(job: &mut Job<'_>, file: &Path, name: &str) -> Result<bool, String> {
     let wants = Wants {
         names: BTreeSet::from([name.to_owned()]),
         ..Wants::default()
@@ -478,31 +498,36 @@ fn kept(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
     if let Some(why) = closure.refused.get(name) {
         return Err(why.clone());
     }
-    if let Some(why) = too_much(name, &closure.units) {
+    if let Some(why) = too_much(job, name, &closure.units) {
         return Err(why);
     }
-    let Some(file) = job.built.tus.get(tu).map(|t| t.source.clone()) else {
-        return Err("no such source file".to_owned());
-    };
     let mut changed = false;
     for unit in &closure.units {
-        changed |= keep_one(job, &file, unit)?;
+        changed |= keep_one(job, file, unit)?;
     }
     let reason = reason_of_kept(job, name, closure.units.last());
     job.include_all(
         &reason,
         &closure.includes.iter().cloned().collect::<Vec<_>>(),
-        BTreeSet::from([file]),
+        BTreeSet::from([file.to_path_buf()]),
     )?;
     Ok(changed)
 }
 
 /// Why definitions that belong together are more than a driver should carry in its own source.
-fn too_much(name: &str, units: &[Unit]) -> Option<String> {
+fn too_much(job: &Job<'_>, name: &str, units: &[Unit]) -> Option<String> {
+    // A text that gives a name of the target another meaning is an overlay, wherever it stands.
+    let redefines = |u: &Unit| {
+        let texts = Definitions::read(&u.text);
+        texts
+            .names()
+            .any(|n| texts.is_macro(n) && job.target.has(n))
+    };
     let stands_in = |u: &&Unit| {
         u.kind == RemedyKind::Alias && u.risk > Risk::Default
             || u.kind == RemedyKind::Lift
             || u.replaces
+            || redefines(u)
     };
     if let Some(unit) = units.iter().find(stands_in) {
         return Some(format!(
@@ -522,7 +547,10 @@ fn reason_of_kept(job: &Job<'_>, name: &str, unit: Option<&Unit>) -> Reason {
     let origin = unit.map_or("", |u| u.origin.as_str());
     Reason {
         id: format!("generated: keep {name}"),
-        subject: format!("define {name} locally"),
+        subject: format!(
+            "define {} locally",
+            name.replace("kspan_", &job.own_name(""))
+        ),
         why: format!(
             "{name} is gone from the kernel's headers, and {} has nothing in its place. The driver takes its definition along ({origin}).",
             job.target.kernel.release
