@@ -136,8 +136,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .build()?;
     let said = Mutex::new(());
     let rows: Vec<Row> = pool.install(|| {
+        // One after the other, not in halves: the smallest first.
         offers
             .par_iter()
+            .with_max_len(1)
             .map(|(release, offer)| {
                 let row = trial.row(release, offer)?;
                 if !args.json
@@ -223,16 +225,14 @@ impl<'a> Trial<'a> {
     }
 
     fn row(&self, release: &str, offer: &Offered) -> anyhow::Result<Row> {
-        let unpacked = self.cache.unpacked_package(offer, &|_| ())?;
-        let sources = sources(&unpacked);
-        let cells = self
-            .kernels
-            .iter()
-            .map(|kernel| match sources.is_empty() {
-                true => Ok(none(kernel)),
-                false => self.cell(offer, &sources, kernel),
-            })
-            .collect::<anyhow::Result<_>>()?;
+        let cells = match self.cache.unpacked_package(offer, &|_| ()) {
+            Ok(unpacked) => self.cells(offer, &sources(&unpacked))?,
+            // Security updates leave the archive when newer ones come: one that is gone ends no measurement.
+            Err(why) => {
+                let gone = |k| none(k, &why.to_string());
+                self.kernels.iter().map(gone).collect()
+            }
+        };
         Ok(Row {
             package: offer.package.name.clone(),
             version: offer.package.version.clone(),
@@ -241,11 +241,29 @@ impl<'a> Trial<'a> {
         })
     }
 
+    fn cells(&self, offer: &Offered, sources: &[PathBuf]) -> anyhow::Result<Vec<Cell>> {
+        self.kernels
+            .iter()
+            .map(|kernel| match sources.is_empty() {
+                true => Ok(none(
+                    kernel,
+                    "the package brings no source with a dkms.conf",
+                )),
+                false => self.cell(offer, sources, kernel),
+            })
+            .collect()
+    }
+
     /// A package may bring more than one source: it builds when all do.
     fn cell(&self, offer: &Offered, sources: &[PathBuf], kernel: &Kernel) -> anyhow::Result<Cell> {
         let sha = &offer.package.sha256;
-        let plain_key = format!("plain-1 {sha} {}", kernel.digest);
-        let mut cell = match self.known(&plain_key) {
+        let plain_key = format!("plain-2 {sha} {}", kernel.digest);
+        // Before format 2, a package that looks for the kernel in /lib/modules did not find it.
+        let older = || {
+            self.known(&format!("plain-1 {sha} {}", kernel.digest))
+                .filter(|c| c.plain != Outcome::Fails)
+        };
+        let mut cell = match self.known(&plain_key).or_else(older) {
             Some(known) => known,
             None => {
                 let cell = self.plain(sources, kernel)?;
@@ -286,7 +304,7 @@ impl<'a> Trial<'a> {
 
     fn plain(&self, sources: &[PathBuf], kernel: &Kernel) -> anyhow::Result<Cell> {
         let start = std::time::Instant::now();
-        let mut cell = none(kernel);
+        let mut cell = none(kernel, "");
         cell.plain = Outcome::Builds;
         for source in sources {
             let run = self.build(source, kernel, &["--no-repair"])?;
@@ -375,12 +393,12 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn none(kernel: &Kernel) -> Cell {
+fn none(kernel: &Kernel, why: &str) -> Cell {
     Cell {
         kernel: kernel.id.clone(),
         plain: Outcome::Fails,
         repaired: Outcome::Fails,
-        why: "the package brings no source with a dkms.conf".to_owned(),
+        why: why.to_owned(),
         why_not_repaired: String::new(),
         seconds: 0.0,
     }

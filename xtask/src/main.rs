@@ -1,6 +1,7 @@
 //! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
 mod bench;
+mod bench_dkms;
 mod census;
 mod corpus;
 mod dkms_faults;
@@ -9,6 +10,7 @@ mod dkms_suite;
 mod evolve_check;
 mod facts_check;
 mod fuzz;
+mod package_check;
 mod upgrade;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +28,8 @@ struct Cli {
 enum Command {
     /// Measure speed and memory.
     Bench(bench::Args),
+    /// Time `kspan dkms` beside the real dkms and bare make.
+    BenchDkms(bench_dkms::Args),
     /// List what modules use and a kernel lacks, and no rule answers.
     Census(census::Args),
     /// Port and build random in-tree drivers, exactly as `kspan build` does.
@@ -40,6 +44,8 @@ enum Command {
     EvolveCheck(evolve_check::Args),
     /// Compare random facts with what the kernel's own compiler and BTF say.
     FactsCheck(facts_check::Args),
+    /// Install, use, upgrade and remove a package of kspan's with the real dkms.
+    PackageCheck(package_check::Args),
     /// Feed mutated inputs to every parser.
     Fuzz(fuzz::Args),
 }
@@ -47,6 +53,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::BenchDkms(args) => bench_dkms::run(&args),
         Command::Census(args) => census::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::DkmsFaults(args) => dkms_faults::run(&args),
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         Command::DkmsSuite(args) => dkms_suite::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),
+        Command::PackageCheck(args) => package_check::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -238,7 +238,10 @@ impl Session<'_> {
             environment: self.compilers(target, cached.as_ref())?,
             also: Vec::new(),
             readable,
-            root: cached.and_then(|c| c.toolchain.root),
+            root: cached
+                .as_ref()
+                .map(|c| c.toolchain.root.clone().unwrap_or_else(|| "/".into())),
+            placed: cached.map(|c| c.placed).unwrap_or_default(),
             shown,
             real,
         })
@@ -525,6 +528,7 @@ impl Session<'_> {
                 environment: shop.environment.clone(),
                 readable: shop.readable.clone(),
                 root: shop.root.clone(),
+                placed: shop.placed.clone(),
             };
             let unprotected = self.warned_of_no_sandbox.load(Ordering::Relaxed);
             if unprotected {

@@ -4,7 +4,7 @@
 use crate::session::{Session, Target};
 use crate::sign::on_path;
 use crate::{Result, kernels};
-use kspan_kernel::shell::{Output, Script, run_script};
+use kspan_kernel::shell::{Mount, Output, Script, run_script};
 use kspan_kernel::{Cache, Toolchain};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ pub struct CachedKernel {
     pub toolchain: Toolchain,
     /// What a build reads of it.
     pub dirs: Vec<PathBuf>,
+    /// The same where an installed kernel has it: a package may look there, whatever it is told.
+    pub placed: Vec<Mount>,
 }
 
 impl Session<'_> {
@@ -23,7 +25,16 @@ impl Session<'_> {
         let dir = self.kernel_dir(kernel).canonicalize().ok()?;
         let cache = Cache::open().ok().filter(|c| dir.starts_with(c.root()))?;
         let kernel = cache.resolve(&dir.display().to_string()).ok()?;
+        let lib = PathBuf::from("/usr/lib/modules").join(&kernel.release);
+        let place = |real: &PathBuf, name: &str| Mount {
+            real: real.clone(),
+            shown: lib.join(name),
+        };
         Some(CachedKernel {
+            placed: vec![
+                place(&kernel.build_dir, "build"),
+                place(&kernel.source_dir, "source"),
+            ],
             toolchain: cache.known_toolchain(&kernel)?,
             dirs: cache.build_dirs(&kernel),
         })

@@ -22,6 +22,7 @@ mod journal;
 mod kernels;
 mod matching;
 mod modinfo;
+pub mod package;
 mod rebuild;
 mod repair;
 mod scripts;

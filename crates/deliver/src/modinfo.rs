@@ -28,6 +28,22 @@ pub fn find(dir: &Path, name: &str) -> Option<PathBuf> {
         .find(|p| p.exists())
 }
 
+/// All that a module says of itself, in its order.
+pub fn fields(bytes: &[u8]) -> Vec<(String, String)> {
+    let section = object::File::parse(bytes)
+        .ok()
+        .and_then(|f| Some(f.section_by_name(".modinfo")?.data().ok()?.to_vec()));
+    section
+        .unwrap_or_default()
+        .split(|b| *b == 0)
+        .filter_map(|field| {
+            let text = String::from_utf8_lossy(field).into_owned();
+            let (key, value) = text.split_once('=')?;
+            Some((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
 /// Every file of a module under a directory.
 pub fn find_all(tree: &Path, name: &str) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(tree).into_iter().filter_entry(|e| {

@@ -31,6 +31,8 @@ pub struct Workshop {
     pub readable: Vec<PathBuf>,
     /// The root that holds the compiler, where it is not this machine's.
     pub root: Option<PathBuf>,
+    /// With a root: what lies at a place of its own.
+    pub placed: Vec<Mount>,
 }
 
 /// Variables of the caller that would change a build.
@@ -246,6 +248,7 @@ impl Workshop {
             readable: self.readable.clone(),
             limit: None,
             root: self.root.clone(),
+            placed: self.placed.clone(),
         }
     }
 }

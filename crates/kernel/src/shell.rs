@@ -40,9 +40,11 @@ pub struct Script {
     pub readable: Vec<PathBuf>,
     /// Killed after this time.
     pub limit: Option<Duration>,
-    /// The root whose programs are used instead of this machine's: then only `readable` and `writable` directories are seen
-    /// beside it, and a sandbox is a must.
+    /// The root whose `/usr` and `/etc` are used (`/` for this machine's own): then of the rest only `readable`, `writable` and
+    /// `placed` directories are seen, and a sandbox is a must.
     pub root: Option<PathBuf>,
+    /// With a root: directories that are seen, read-only, at another place.
+    pub placed: Vec<Mount>,
 }
 
 /// How a script ended.
@@ -161,6 +163,9 @@ fn sandboxed(script: &Script, bwrap: &Path) -> Result<Command> {
             command.arg("--ro-bind-try").arg(path).arg(path);
         }
     }
+    for mount in script.placed.iter().filter(|_| script.root.is_some()) {
+        command.arg("--ro-bind").arg(&mount.real).arg(&mount.shown);
+    }
     for mount in &script.writable {
         command.arg("--bind").arg(&mount.real).arg(&mount.shown);
     }
@@ -177,7 +182,12 @@ fn sandboxed(script: &Script, bwrap: &Path) -> Result<Command> {
 fn other_root(command: &mut Command, script: &Script, root: &Path) -> Result<()> {
     let view = crate::sandbox::View {
         root: Some(root),
-        readable: script.readable.clone(),
+        readable: script
+            .readable
+            .iter()
+            .cloned()
+            .chain(script.placed.iter().map(|m| m.shown.clone()))
+            .collect(),
         writable: script.writable.iter().map(|m| m.shown.clone()).collect(),
         dir: &script.dir,
     };

@@ -44,6 +44,13 @@ fn code(error: &anyhow::Error) -> u8 {
                 SeriesError::Git { .. } | SeriesError::Io { .. } => ENVIRONMENT,
             };
         }
+        if let Some(e) = cause.downcast_ref::<kspan_deliver::package::Error>() {
+            return if e.is_environment() {
+                ENVIRONMENT
+            } else {
+                USAGE
+            };
+        }
         match cause.downcast_ref::<kspan_port::Error>() {
             Some(kspan_port::Error::Kernel(e)) => return kernel(e),
             Some(kspan_port::Error::Input(_)) => return USAGE,

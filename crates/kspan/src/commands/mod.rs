@@ -10,6 +10,7 @@ pub mod generate;
 pub mod init;
 pub mod kernel;
 pub mod learn;
+pub mod package;
 pub mod port;
 pub mod test;
 pub mod upgrade;
@@ -66,6 +67,8 @@ pub enum Command {
     Dkms(dkms::Args),
     /// Boot kernels in QEMU and try the ported modules there.
     Test(test::Args),
+    /// Make packages of a driver: dkms source, built modules.
+    Package(package::Args),
     /// Print a shell's completion script.
     Completions(generate::Completions),
     /// Write the manual pages into a directory.
@@ -101,6 +104,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Evolution(args) => evolution::run(args, || cache(cli), cli.json),
         Command::Dkms(args) => Ok(dkms::run(args)),
         Command::Test(args) => test::run(args, cache(cli)?, cli.json),
+        Command::Package(args) => package::run(args, cache(cli)?, cli.json),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

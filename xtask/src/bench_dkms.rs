@@ -1,0 +1,332 @@
+//! `cargo xtask bench-dkms`: how long `kspan dkms` takes, beside the real dkms and bare make, in one run on one machine.
+//!
+//! Everything lies in scratch trees below the cache; the real dkms is Debian's package, unpacked, and is told of the same trees.
+
+use anyhow::{Context, bail};
+use kspan_kernel::{Cache, KbuildOptions, Kernel};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Time `kspan dkms` beside the real dkms and bare make.
+///
+/// A figure is the smallest of a few runs. The targets hold for a release build on a calm machine: name one with --kspan.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The kernel that is built for; its compiler must be this machine's own.
+    #[arg(long, default_value = "6.1")]
+    kernel: String,
+    /// How many modules in the tree of `status`.
+    #[arg(long, default_value_t = 20)]
+    modules: usize,
+    /// For how many kernels each.
+    #[arg(long, default_value_t = 5)]
+    kernels: usize,
+    /// How often each thing is timed.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// The kspan to time [default: the one beside this program].
+    #[arg(long)]
+    kspan: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One figure: seconds.
+struct Figure {
+    what: String,
+    kspan: f64,
+    dkms: Option<f64>,
+    make: Option<f64>,
+    /// At most so many seconds, or so many times bare make.
+    target: Target,
+}
+
+enum Target {
+    Seconds(f64),
+    TimesMake(f64),
+}
+
+impl Figure {
+    fn met(&self) -> bool {
+        match self.target {
+            Target::Seconds(most) => self.kspan <= most,
+            Target::TimesMake(most) => self.make.is_some_and(|m| self.kspan <= most * m),
+        }
+    }
+
+    fn line(&self) -> String {
+        let seconds = |s: Option<f64>| s.map_or("-".to_owned(), |s| format!("{s:.3} s"));
+        let target = match self.target {
+            Target::Seconds(most) => format!("≤ {most} s"),
+            Target::TimesMake(most) => format!(
+                "≤ {most} × make (is {:.2} ×)",
+                self.kspan / self.make.unwrap_or(f64::NAN)
+            ),
+        };
+        let word = if self.met() { "met" } else { "MISSED" };
+        format!(
+            "{:34} kspan {:>9}   dkms {:>9}   make {:>9}   {target}: {word}",
+            self.what,
+            seconds(Some(self.kspan)),
+            seconds(self.dkms),
+            seconds(self.make)
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({ "what": self.what, "kspan": self.kspan, "dkms": self.dkms, "make": self.make, "met": self.met() })
+    }
+}
+
+struct Bench<'a> {
+    args: &'a Args,
+    cache: Cache,
+    kernel: Kernel,
+    kspan: PathBuf,
+    dkms: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the kernel, the real dkms or kspan cannot be had, or a run fails.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let bench = Bench::new(args)?;
+    let figures = [
+        bench.status()?,
+        bench.idle_autoinstall()?,
+        bench.one_file()?,
+    ];
+    for figure in figures.iter().filter(|_| !args.json) {
+        println!("{}", figure.line());
+    }
+    if args.json {
+        let all: Vec<Value> = figures.iter().map(Figure::json).collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({ "figures": all }))?
+        );
+    }
+    Ok(ExitCode::from(u8::from(!figures.iter().all(Figure::met))))
+}
+
+const NAME: &str = "kspanbench";
+const MODULE: &str = "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION(\"bench\");\nMODULE_VERSION(\"1\");\n";
+
+impl<'a> Bench<'a> {
+    fn new(args: &'a Args) -> anyhow::Result<Self> {
+        let cache = Cache::open()?;
+        let kernel = cache.resolve(&args.kernel)?;
+        if cache.toolchain(&kernel)?.root.is_some() {
+            bail!(
+                "{}: its compiler is not this machine's own; the real dkms could not build for it",
+                kernel.id
+            );
+        }
+        let found = cache.archive_packages("trixie", &|name| name == "dkms", &|_| ())?;
+        let offer = found.first().context("trixie offers no dkms")?;
+        let dkms = cache
+            .unpacked_package(offer, &|_| ())?
+            .join("usr/sbin/dkms");
+        let dir = tempfile::Builder::new()
+            .prefix("bench-dkms-")
+            .tempdir_in(cache.root())?;
+        let beside = std::env::current_exe()?.with_file_name("kspan");
+        Ok(Self {
+            kspan: args.kspan.clone().unwrap_or(beside),
+            args,
+            cache,
+            kernel,
+            dkms,
+            dir,
+        })
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The source of a module, as dkms wants it.
+    fn source(&self, trees: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let dir = trees.join(format!("src/{name}-1"));
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join(format!("{name}.c")), MODULE)?;
+        fs::write(dir.join("Makefile"), format!("obj-m := {name}.o\n"))?;
+        let conf = format!(
+            "PACKAGE_NAME={name}\nPACKAGE_VERSION=1\nDEST_MODULE_LOCATION=/updates/dkms\nAUTOINSTALL=yes\nBUILT_MODULE_NAME={name}\n"
+        );
+        fs::write(dir.join("dkms.conf"), conf)?;
+        Ok(dir)
+    }
+
+    /// Trees in which every module is installed for every kernel.
+    fn installed(&self) -> anyhow::Result<PathBuf> {
+        let trees = self.at("many");
+        let made = self.source(&self.at("one-build"), NAME)?;
+        let build = self
+            .cache
+            .kbuild(&self.kernel, &made, &KbuildOptions::default())?;
+        if !build.ok {
+            bail!("the bench's module does not build: {}", build.log);
+        }
+        let module = made.join(format!("{NAME}.ko"));
+        for m in 0..self.args.modules {
+            let name = format!("bench{m}");
+            let source = self.source(&trees, &name)?;
+            let package = trees.join("dkms").join(&name).join("1");
+            fs::create_dir_all(&package)?;
+            symlink(&source, package.join("source"))?;
+            for k in 0..self.args.kernels {
+                let kernel = format!("6.{k}.0-bench");
+                let base = package.join(&kernel).join("x86_64");
+                let place = trees.join("lib").join(&kernel).join("updates/dkms");
+                for dir in [&base.join("module"), &base.join("log"), &place] {
+                    fs::create_dir_all(dir)?;
+                }
+                fs::write(base.join("log/make.log"), "")?;
+                fs::copy(&module, base.join(format!("module/{name}.ko")))?;
+                fs::copy(&module, place.join(format!("{name}.ko")))?;
+                let active = trees.join(format!("dkms/{name}/kernel-{kernel}-x86_64"));
+                symlink(format!("1/{kernel}/x86_64"), active)?;
+            }
+        }
+        Ok(trees)
+    }
+
+    fn command(&self, real: bool, trees: &Path, words: &[&str]) -> Command {
+        let mut command = if real {
+            let mut command = Command::new("bash");
+            command.arg(&self.dkms);
+            command
+        } else {
+            let mut command = Command::new(&self.kspan);
+            command.arg("dkms");
+            command
+        };
+        command
+            .args(words)
+            .arg("--dkmstree")
+            .arg(trees.join("dkms"));
+        command.arg("--sourcetree").arg(trees.join("src"));
+        command.arg("--installtree").arg(trees.join("lib"));
+        command.env("try_sign_modules", "false");
+        command
+    }
+
+    /// The smallest time of a few runs; `before` is not timed.
+    fn least(
+        &self,
+        before: &dyn Fn() -> anyhow::Result<()>,
+        make: &dyn Fn() -> Command,
+    ) -> anyhow::Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..self.args.runs.max(1) {
+            before()?;
+            let mut command = make();
+            let start = Instant::now();
+            let output = command.output()?;
+            least = least.min(start.elapsed().as_secs_f64());
+            if !output.status.success() {
+                bail!(
+                    "{command:?}: {}{}",
+                    String::from_utf8_lossy(&output.stdout),
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+        }
+        Ok(least)
+    }
+
+    fn status(&self) -> anyhow::Result<Figure> {
+        let trees = self.installed()?;
+        let nothing = || Ok(());
+        let time = |real| self.least(&nothing, &|| self.command(real, &trees, &["status"]));
+        let lines = self.command(false, &trees, &["status"]).output()?.stdout;
+        let lines = String::from_utf8_lossy(&lines).lines().count();
+        let want = self.args.modules * self.args.kernels;
+        if lines != want {
+            bail!("status told of {lines} modules, not of {want}");
+        }
+        Ok(Figure {
+            what: format!("status, {} × {}", self.args.modules, self.args.kernels),
+            kspan: time(false)?,
+            dkms: Some(time(true)?),
+            make: None,
+            target: Target::Seconds(0.020),
+        })
+    }
+
+    fn idle_autoinstall(&self) -> anyhow::Result<Figure> {
+        let trees = self.at("many");
+        let kernel = "6.0.0-bench";
+        let build = self.kernel.build_dir.display().to_string();
+        let words = ["autoinstall", "-k", kernel, "--kernelsourcedir", &build];
+        let nothing = || Ok(());
+        let time = |real| self.least(&nothing, &|| self.command(real, &trees, &words));
+        Ok(Figure {
+            what: format!("autoinstall, nothing to do, {}", self.args.modules),
+            kspan: time(false)?,
+            dkms: Some(time(true)?),
+            make: None,
+            target: Target::Seconds(0.050),
+        })
+    }
+
+    fn one_file(&self) -> anyhow::Result<Figure> {
+        let trees = self.at("one");
+        let source = self.source(&trees, NAME)?;
+        let (release, build) = (&self.kernel.release, &self.kernel.build_dir);
+        let kdir = build.display().to_string();
+        let fresh = || {
+            let _ = fs::remove_dir_all(trees.join("dkms"));
+            fs::create_dir_all(trees.join("dkms"))?;
+            fs::create_dir_all(trees.join("lib").join(release))?;
+            self.command(false, &trees, &["add", "-m", NAME, "-v", "1"])
+                .output()?;
+            Ok(())
+        };
+        let words = [
+            "build",
+            "-m",
+            NAME,
+            "-v",
+            "1",
+            "-k",
+            release,
+            "--kernelsourcedir",
+            &kdir,
+        ];
+        let time = |real| self.least(&fresh, &|| self.command(real, &trees, &words));
+        let copy = self.at("bare");
+        let cc = self.cache.toolchain(&self.kernel)?.cc;
+        let bare = || {
+            let _ = fs::remove_dir_all(&copy);
+            fs::create_dir_all(&copy)?;
+            for file in [format!("{NAME}.c"), "Makefile".to_owned()] {
+                fs::copy(source.join(&file), copy.join(&file))?;
+            }
+            Ok(())
+        };
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let make = self.least(&bare, &|| {
+            let mut command = Command::new("make");
+            command.arg(format!("-j{jobs}")).arg("-C").arg(build);
+            command.arg(format!("M={}", copy.display()));
+            command.arg(format!("CC={cc}"));
+            command
+        })?;
+        Ok(Figure {
+            what: "build, one file".to_owned(),
+            kspan: time(false)?,
+            dkms: Some(time(true)?),
+            make: Some(make),
+            target: Target::TimesMake(1.05),
+        })
+    }
+}
