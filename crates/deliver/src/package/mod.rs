@@ -11,7 +11,7 @@ mod sbom;
 mod source;
 
 pub use deb::deb;
-pub use payload::{About, Depends, File, Payload, Scripts};
+pub use payload::{About, File, Payload, Scripts};
 
 use kspan_port::driver::Driver;
 use kspan_port::home::Home;

@@ -27,7 +27,7 @@ elif command -v kspan >/dev/null 2>&1; then
     fi
 else
     echo "Error! No form of this driver fits the kernel in $kdir, so nothing is built." >&2
-    echo "Made for: $(sed -n '2s/^# made for: //p' "$here"/facts/*.facts | tr '\n' ';')" >&2
+    echo "Made for: $(sed -n 's/^# made for: //p' "$here"/facts/*.facts | tr '\n' ' ')" >&2
     echo "The nearest form (${nearest##*/}) differs in $least places, the first:" >&2
     sed 1,2d "$nearest" | diff - "$here/found.facts" | grep '^[<>]' | head -n 6 >&2
     echo "Get a package that was made for this kernel, or install kspan, which derives a form on the spot." >&2
