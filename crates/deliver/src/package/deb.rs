@@ -20,9 +20,9 @@ pub fn deb(about: &About, payload: &Payload) -> Result<Vec<u8>> {
 }
 
 fn member(out: &mut Vec<u8>, name: &str, epoch: u64, content: &[u8]) -> Result<()> {
-    write!(
+    writeln!(
         out,
-        "{name:<16}{epoch:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+        "{name:<16}{epoch:<12}{:<6}{:<6}{:<8}{:<10}`",
         0,
         0,
         "100644",
