@@ -103,6 +103,12 @@ impl SourceTree<'_> {
                 .into_iter()
                 .filter(|(name, _)| self.mentioned(&closure, name)),
         );
+        // What turns the driver on, where its own code asks: a target without the option must not answer no.
+        let own = chosen.modules.iter().filter_map(|m| m.symbol.as_ref());
+        config.extend(
+            own.filter(|name| self.mentioned(&closure, name))
+                .filter_map(|name| Some((name.clone(), (self.config)(name)?))),
+        );
         let manifest = Manifest {
             name: chosen.name.clone(),
             home: home_id.to_owned(),
@@ -642,6 +648,21 @@ mod tests {
                 .unwrap()
                 .ends_with("obj-m += a.o\n")
         );
+    }
+
+    #[test]
+    fn the_option_of_a_driver_comes_along_when_its_code_asks_for_it() {
+        let dir = tree(&[
+            ("drivers/h/Makefile", b"obj-$(CONFIG_A) += a.o\n"),
+            ("drivers/h/a.c", b"#include \"a.h\"\n"),
+            ("drivers/h/a.h", b"#if IS_ENABLED(CONFIG_A)\n#endif\n"),
+            ("drivers/z.c", b"int z = IS_ENABLED(CONFIG_A);\n"),
+        ]);
+        let (done, out) = take(dir.path(), "drivers/h/a.c");
+        let config = done.unwrap().driver.manifest.config;
+        assert_eq!(config.keys().collect::<Vec<_>>(), ["CONFIG_A"]);
+        let kbuild = std::fs::read_to_string(out.join("Kbuild")).unwrap();
+        assert!(kbuild.contains("-DCONFIG_A"), "{kbuild}");
     }
 
     #[test]

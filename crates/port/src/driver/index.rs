@@ -281,8 +281,15 @@ impl SourceTree<'_> {
     /// Is a symbol mentioned in the driver's files?
     pub(super) fn mentioned(&self, closure: &Closure, symbol: &str) -> bool {
         let finder = memchr::memmem::Finder::new(symbol);
+        let ends = |at: Option<&u8>| !at.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
         closure.files.iter().any(|f| {
-            std::fs::read(self.root.join(f)).is_ok_and(|bytes| finder.find(&bytes).is_some())
+            std::fs::read(self.root.join(f)).is_ok_and(|bytes| {
+                finder.find_iter(&bytes).any(|at| {
+                    let rest = &bytes[at + symbol.len()..];
+                    let rest = rest.strip_prefix(b"_MODULE").unwrap_or(rest);
+                    ends(rest.first())
+                })
+            })
         })
     }
 
