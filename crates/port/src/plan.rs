@@ -9,6 +9,7 @@ use crate::home::{Home, HomeTu};
 use crate::view::View;
 use crate::{Error, Result, lift, site};
 use kspan_evolve::Library;
+use kspan_facts::{Def, Detail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -425,7 +426,10 @@ fn overlay_header(
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
             let closure = Closure::compute(sources, wants);
             remedies.extend(remedies_of(&closure, wants));
-            let bytes = read_once(header, bytes);
+            let bytes = match defines_types(ctx.home, header) {
+                true => read_once(header, bytes),
+                false => bytes,
+            };
             if closure.is_empty() {
                 return Ok(bytes);
             }
@@ -448,6 +452,19 @@ fn overlay_header(
     }
 }
 
+/// The header has types of its own, and is not made to be read several times (as those of tracepoints and lists of macros).
+fn defines_types(home: &View, header: &str) -> bool {
+    let is_type = |d: &Def| {
+        matches!(&d.detail, Detail::Record { fields, .. } if !fields.is_empty())
+            || matches!(d.detail, Detail::Enum { .. } | Detail::Typedef { .. })
+    };
+    let own = |name: &String| {
+        let defs = home.facts.defs(name);
+        defs.iter().any(|d| d.header == header && is_type(d))
+    };
+    !header.contains("trace/") && home.names_in(header).iter().any(own)
+}
+
 /// A header that may be read twice: what the overlay adds includes it beside the driver.
 fn read_once(header: &str, bytes: Vec<u8>) -> Vec<u8> {
     if is_guarded(&bytes) {
@@ -462,9 +479,14 @@ fn read_once(header: &str, bytes: Vec<u8>) -> Vec<u8> {
 
 /// A header's text keeps itself from being read twice.
 fn is_guarded(text: &[u8]) -> bool {
-    [b"#ifndef".as_slice(), b"# ifndef", b"#pragma once"]
-        .iter()
-        .any(|guard| memchr::memmem::find(text, guard).is_some())
+    [
+        b"#ifndef".as_slice(),
+        b"# ifndef",
+        b"#pragma once",
+        b"#if !defined",
+    ]
+    .iter()
+    .any(|guard| memchr::memmem::find(text, guard).is_some())
 }
 
 fn redirect(header: &str, to: &[String]) -> String {
@@ -534,4 +556,28 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
         lines.push_str(&format!("subdir-ccflags-y += {}\n", language.join(" ")));
     }
     text.extend_from_slice(lines.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_without_a_guard_is_read_once() {
+        let text = String::from_utf8(read_once("a/b.h", b"struct a { int b; };\n".to_vec()));
+        let text = text.unwrap();
+        assert!(
+            text.starts_with("#ifndef KSPAN_HAS_once_a_b_h\n#define"),
+            "{text}"
+        );
+        assert!(text.ends_with("struct a { int b; };\n\n#endif\n"), "{text}");
+        for guarded in [
+            "#ifndef A_H\n#define A_H\n#endif\n",
+            "#pragma once\n",
+            "#if !defined(_TRACE_A_H) || defined(TRACE_HEADER_MULTI_READ)\n#endif\n",
+        ] {
+            let bytes = guarded.as_bytes().to_vec();
+            assert_eq!(read_once("a/b.h", bytes.clone()), bytes);
+        }
+    }
 }
