@@ -97,6 +97,23 @@ pub fn parse(output: &str) -> Vec<Diagnostic> {
     found
 }
 
+/// What a finished compiler said; a failure without an error of its own is one by its first line.
+#[must_use]
+pub fn of_compiler(output: &std::process::Output) -> Vec<Diagnostic> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let mut found = parse(&text);
+    if !output.status.success() && !found.iter().any(|d| d.severity == Severity::Error) {
+        let first = text
+            .lines()
+            .find(|l| l.contains("error"))
+            .or(text.lines().next());
+        found.push(Diagnostic::plain(
+            first.unwrap_or("the compiler failed without a word"),
+        ));
+    }
+    found
+}
+
 /// The next `[` that starts a line and is followed by `{` or `]`, as gcc prints it; make's own lines start otherwise.
 fn array_start(text: &str) -> Option<usize> {
     let mut from = 0;

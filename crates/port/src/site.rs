@@ -79,8 +79,9 @@ fn directive(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(&rest[..end]).ok()
 }
 
-/// Does a block comment reach past the end of this line?
-fn comment_open(line: &[u8], mut open: bool) -> bool {
+/// Does a block comment reach past the end of this line? `open`: one reached into it.
+#[must_use]
+pub fn comment_open(line: &[u8], mut open: bool) -> bool {
     let mut at = 0;
     while at < line.len() {
         let pair = line.get(at..at + 2).unwrap_or_default();

@@ -55,38 +55,41 @@ fn cell_json(done: &Done) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// The table, then what is open and what may differ in meaning, cell by cell.
-#[must_use]
-pub fn matrix_table(done: &[Done]) -> String {
+/// Drivers by kernels, head first, from (driver, kernel, word) in the order of the drivers.
+pub(crate) fn grid<'a>(
+    cells: impl Iterator<Item = (&'a str, &'a str, String)>,
+) -> Vec<Vec<String>> {
     let mut kernels: Vec<&str> = Vec::new();
     let mut rows: Vec<(&str, BTreeMap<&str, String>)> = Vec::new();
-    for cell in done {
-        if !kernels.contains(&cell.kernel.as_str()) {
-            kernels.push(&cell.kernel);
+    for (driver, kernel, word) in cells {
+        if !kernels.contains(&kernel) {
+            kernels.push(kernel);
         }
-        if rows.last().is_none_or(|(name, _)| *name != cell.driver) {
-            rows.push((&cell.driver, BTreeMap::new()));
+        if rows.last().is_none_or(|(name, _)| *name != driver) {
+            rows.push((driver, BTreeMap::new()));
         }
         if let Some((_, row)) = rows.last_mut() {
-            row.insert(&cell.kernel, cell_word(cell));
+            row.insert(kernel, word);
         }
     }
-    let mut table = vec![
-        std::iter::once("driver")
-            .chain(kernels.iter().map(|k| short(k)))
-            .map(str::to_owned)
-            .collect(),
-    ];
+    let head = std::iter::once("driver").chain(kernels.iter().map(|k| short(k)));
+    let mut table: Vec<Vec<String>> = vec![head.map(str::to_owned).collect()];
     for (name, row) in &rows {
         let words = kernels
             .iter()
             .map(|k| row.get(k).cloned().unwrap_or_default());
-        table.push(
-            std::iter::once((*name).to_owned())
-                .chain(words)
-                .collect::<Vec<String>>(),
-        );
+        table.push(std::iter::once((*name).to_owned()).chain(words).collect());
     }
+    table
+}
+
+/// The table, then what is open and what may differ in meaning, cell by cell.
+#[must_use]
+pub fn matrix_table(done: &[Done]) -> String {
+    let words = done
+        .iter()
+        .map(|c| (c.driver.as_str(), c.kernel.as_str(), cell_word(c)));
+    let table = grid(words);
     let mut out = columns(&table);
     out.push_str(&tally(done));
     for cell in done {
@@ -244,4 +247,22 @@ pub fn port_text(port: &Port) -> String {
         let _ = writeln!(out, "{}", indent(&port.broken));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_is_a_row_and_a_kernel_a_column() {
+        let cells = [
+            ("a", "debian/6.1", "x"),
+            ("a", "debian/7.3", "y"),
+            ("b", "debian/7.3", "z"),
+        ];
+        let table = grid(cells.into_iter().map(|(d, k, w)| (d, k, w.to_owned())));
+        assert_eq!(table[0], ["driver", "6.1", "7.3"]);
+        assert_eq!(table[1], ["a", "x", "y"]);
+        assert_eq!(table[2], ["b", "", "z"]);
+    }
 }

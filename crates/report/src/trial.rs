@@ -1,9 +1,8 @@
 //! What became of drivers in emulated machines.
 
-use crate::matrix::{columns, counted, short};
+use crate::matrix::{columns, counted, grid, short};
 use kspan_vm::{CheckResult, Outcome, Verdict};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The cells: `{"cells": [...]}`.
@@ -17,27 +16,10 @@ pub fn trial_json(outcomes: &[Outcome]) -> serde_json::Result<String> {
 /// The table, a tally, then every cell that does not work or load, with why and where its console lies.
 #[must_use]
 pub fn trial_table(outcomes: &[Outcome]) -> String {
-    let mut kernels: Vec<&str> = Vec::new();
-    let mut rows: Vec<(&str, BTreeMap<&str, String>)> = Vec::new();
-    for cell in outcomes {
-        if !kernels.contains(&cell.kernel.as_str()) {
-            kernels.push(&cell.kernel);
-        }
-        if rows.last().is_none_or(|(name, _)| *name != cell.driver) {
-            rows.push((&cell.driver, BTreeMap::new()));
-        }
-        if let Some((_, row)) = rows.last_mut() {
-            row.insert(&cell.kernel, cell_word(cell));
-        }
-    }
-    let head = std::iter::once("driver").chain(kernels.iter().map(|k| short(k)));
-    let mut table: Vec<Vec<String>> = vec![head.map(str::to_owned).collect()];
-    for (name, row) in &rows {
-        let words = kernels
-            .iter()
-            .map(|k| row.get(k).cloned().unwrap_or_default());
-        table.push(std::iter::once((*name).to_owned()).chain(words).collect());
-    }
+    let words = outcomes
+        .iter()
+        .map(|c| (c.driver.as_str(), c.kernel.as_str(), cell_word(c)));
+    let table = grid(words);
     let mut out = columns(&table);
     out.push_str(&tally(outcomes));
     outcomes.iter().for_each(|cell| details(&mut out, cell));

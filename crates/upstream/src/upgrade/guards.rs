@@ -6,6 +6,7 @@
 
 use super::edit::{Edit, Piece};
 use kspan_port::lex::{self, Token};
+use kspan_port::site;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -112,21 +113,9 @@ fn directives(text: &str) -> Vec<(Range<usize>, String, String)> {
             out.push((range.clone(), word.to_owned(), condition));
         }
         continued = line.trim_end().ends_with('\\');
-        comment = comment_open(line, comment);
+        comment = site::comment_open(line.as_bytes(), comment);
     }
     out
-}
-
-fn comment_open(line: &str, mut open: bool) -> bool {
-    let mut rest = line;
-    while let Some(at) = rest.find(if open { "*/" } else { "/*" }) {
-        if !open && rest.get(..at).is_some_and(|t| t.contains("//")) {
-            return false;
-        }
-        rest = rest.get(at + 2..).unwrap_or_default();
-        open = !open;
-    }
-    open
 }
 
 /// The driver's guards, for one kernel.

@@ -1,6 +1,7 @@
 //! `#include` lines: one more in its place among its like, another name, or none.
 
 use super::edit::Edit;
+use kspan_port::site;
 use std::ops::Range;
 
 /// One `#include` line.
@@ -31,7 +32,7 @@ pub fn includes(text: &str) -> Vec<Include> {
             Some(d) if d.starts_with("include") => out.extend(include(line, at, depth)),
             _ => {}
         }
-        comment = in_comment(line, comment);
+        comment = site::comment_open(line.as_bytes(), comment);
         at += line.len();
     }
     out
@@ -48,18 +49,6 @@ fn include(line: &str, at: usize, depth: i32) -> Option<Include> {
         angled,
         plain: depth == 0,
     })
-}
-
-fn in_comment(line: &str, mut open: bool) -> bool {
-    let mut rest = line;
-    while let Some(at) = rest.find(if open { "*/" } else { "/*" }) {
-        if !open && rest.get(..at).is_some_and(|t| t.contains("//")) {
-            return false;
-        }
-        rest = rest.get(at + 2..).unwrap_or_default();
-        open = !open;
-    }
-    open
 }
 
 /// The edit that includes a header; `None` where it is included already.

@@ -392,18 +392,7 @@ impl<'a> Job<'a> {
             .arg(&path)
             .output()
             .map_err(|source| Error::Io { path, source })?;
-        let text = String::from_utf8_lossy(&output.stderr);
-        let mut found = diag::parse(&text);
-        if !output.status.success() && !found.iter().any(|d| d.severity == Severity::Error) {
-            let first = text
-                .lines()
-                .find(|l| l.contains("error"))
-                .or(text.lines().next());
-            found.push(Diagnostic::plain(
-                first.unwrap_or("the compiler failed without a word"),
-            ));
-        }
-        Ok(found)
+        Ok(diag::of_compiler(&output))
     }
 
     /// The real build with modpost, in a fresh copy.
