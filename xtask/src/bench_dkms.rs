@@ -83,6 +83,18 @@ impl Figure {
     }
 }
 
+/// Real packages of Debian 13 that build on 6.1 as they are.
+const PACKAGES: [&str; 8] = [
+    "bbswitch-dkms",
+    "dpdk-kmods-dkms",
+    "evdi-dkms",
+    "langford-dkms",
+    "leds-alix-dkms",
+    "tp-smapi-dkms",
+    "v4l2loopback-dkms",
+    "vhba-dkms",
+];
+
 struct Bench<'a> {
     args: &'a Args,
     cache: Cache,
@@ -102,6 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bench.status()?,
         bench.idle_autoinstall()?,
         bench.one_file()?,
+        bench.autoinstall()?,
     ];
     for figure in figures.iter().filter(|_| !args.json) {
         println!("{}", figure.line());
@@ -329,4 +342,120 @@ impl<'a> Bench<'a> {
             target: Target::TimesMake(1.05),
         })
     }
+
+    /// The packages' sources.
+    fn real_packages(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let wanted = |name: &str| PACKAGES.contains(&name);
+        let offers = self.cache.archive_packages("trixie", &wanted, &|_| ())?;
+        let mut sources = Vec::new();
+        for offer in offers {
+            let unpacked = self.cache.unpacked_package(&offer, &|_| ())?;
+            for entry in fs::read_dir(unpacked.join("usr/src"))?.flatten() {
+                if entry.path().join("dkms.conf").is_file() {
+                    sources.push(entry.path());
+                }
+            }
+        }
+        sources.sort();
+        Ok(sources)
+    }
+
+    fn add_all(&self, trees: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
+        for dir in ["dkms", "src", "lib"] {
+            let _ = fs::remove_dir_all(trees.join(dir));
+            fs::create_dir_all(trees.join(dir))?;
+        }
+        fs::create_dir_all(trees.join("lib").join(&self.kernel.release))?;
+        for source in sources {
+            let output = self
+                .command(false, trees, &["add", &source.display().to_string()])
+                .output()?;
+            if !output.status.success() {
+                bail!("add: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        Ok(())
+    }
+
+    /// Eight real packages, from added to installed.
+    fn autoinstall(&self) -> anyhow::Result<Figure> {
+        let trees = self.at("eight");
+        let sources = self.real_packages()?;
+        let release = &self.kernel.release;
+        let kdir = self.kernel.build_dir.display().to_string();
+        let words = ["autoinstall", "-k", release, "--kernelsourcedir", &kdir];
+        let fresh = || self.add_all(&trees, &sources);
+        let time = |real| self.least(&fresh, &|| self.command(real, &trees, &words));
+        let dkms = time(true)?;
+        let kspan = time(false)?;
+        let commands = built(&trees, release)?;
+        if commands.len() != sources.len() || sources.len() != PACKAGES.len() {
+            bail!(
+                "autoinstall built {} of {} packages",
+                commands.len(),
+                sources.len()
+            );
+        }
+        let make = self.bare_makes(&commands)?;
+        Ok(Figure {
+            what: format!("autoinstall, {} real packages", sources.len()),
+            kspan,
+            dkms: Some(dkms),
+            make: Some(make),
+            target: Target::TimesMake(1.1),
+        })
+    }
+
+    /// The packages' own build commands, one after the other, as a person would type them.
+    fn bare_makes(&self, commands: &[(PathBuf, String)]) -> anyhow::Result<f64> {
+        let cc = self.cache.toolchain(&self.kernel)?.cc;
+        let script: String = commands
+            .iter()
+            .map(|(dir, command)| format!("cd {} && {command} || exit 1\n", dir.display()))
+            .collect();
+        let fresh = || {
+            for (dir, _) in commands {
+                let _ = fs::remove_dir_all(dir);
+                let source = dir.with_file_name("source").canonicalize()?;
+                let status = Command::new("cp")
+                    .arg("-a")
+                    .arg(&source)
+                    .arg(dir)
+                    .status()?;
+                if !status.success() {
+                    bail!("cp {}", source.display());
+                }
+            }
+            Ok(())
+        };
+        self.least(&fresh, &|| {
+            let mut command = Command::new("bash");
+            command
+                .args(["-c", &script])
+                .env("CC", &cc)
+                .env("KERNEL_CC", &cc);
+            command.env("MAKEFLAGS", format!("CC={cc}"));
+            command
+        })
+    }
+}
+
+/// Where each package of a tree was built for a kernel, and by which command.
+fn built(trees: &Path, release: &str) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    for name in fs::read_dir(trees.join("dkms"))?.flatten() {
+        for version in fs::read_dir(name.path()).into_iter().flatten().flatten() {
+            let log = version.path().join(release).join("x86_64/log/make.log");
+            let Ok(text) = fs::read_to_string(&log) else {
+                continue;
+            };
+            let (_, after) = text
+                .split_once("Building module(s)\n# command: ")
+                .with_context(|| format!("{}: no build command", log.display()))?;
+            let command = after.lines().next().unwrap_or_default().to_owned();
+            found.push((version.path().join("build"), command));
+        }
+    }
+    found.sort();
+    Ok(found)
 }

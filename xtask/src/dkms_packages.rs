@@ -257,11 +257,14 @@ impl<'a> Trial<'a> {
     /// A package may bring more than one source: it builds when all do.
     fn cell(&self, offer: &Offered, sources: &[PathBuf], kernel: &Kernel) -> anyhow::Result<Cell> {
         let sha = &offer.package.sha256;
-        let plain_key = format!("plain-2 {sha} {}", kernel.digest);
-        // Before format 2, a package that looks for the kernel in /lib/modules did not find it.
+        let plain_key = format!("plain-3 {sha} {}", kernel.digest);
+        // Before format 3, a package that looks for the kernel in /lib/modules did not find all of it.
         let older = || {
-            self.known(&format!("plain-1 {sha} {}", kernel.digest))
-                .filter(|c| c.plain != Outcome::Fails)
+            let mut before = ["plain-2", "plain-1"].into_iter();
+            before.find_map(|format| {
+                self.known(&format!("{format} {sha} {}", kernel.digest))
+                    .filter(|c| c.plain != Outcome::Fails)
+            })
         };
         let mut cell = match self.known(&plain_key).or_else(older) {
             Some(known) => known,

@@ -42,9 +42,13 @@ pub enum Action {
     Rollback,
     /// Say why a module is or is not there for a kernel (not in dkms).
     Why,
+    /// Say, before a kernel is booted into, what will be missing there (not in dkms).
+    Preflight,
+    /// Show the port of a source that does not build for a kernel (not in dkms).
+    Port,
 }
 
-const ACTIONS: [(&str, Action); 18] = [
+const ACTIONS: [(&str, Action); 20] = [
     ("add", Action::Add),
     ("build", Action::Build),
     ("install", Action::Install),
@@ -63,6 +67,8 @@ const ACTIONS: [(&str, Action); 18] = [
     ("verify", Action::Verify),
     ("rollback", Action::Rollback),
     ("why", Action::Why),
+    ("preflight", Action::Preflight),
+    ("port", Action::Port),
 ];
 
 impl Action {
@@ -84,7 +90,7 @@ pub const USAGE: &str = "[action] [options]
   [action]  = { add | remove | build | unbuild | install | uninstall | match |
                autoinstall | mktarball | ldtarball | status | generate_mok |
                kernel_preinst | kernel_postinst | kernel_prerm |
-               verify | rollback | why }
+               verify | rollback | why | preflight | port }
   [options] = [-m module] [-v module-version] [-k kernel-version] [-a arch]
               [-c dkms.conf-location] [-q] [--force] [--force-version-override] [--all]
               [--templatekernel=kernel] [--directive='cli-directive=cli-value']
@@ -92,7 +98,8 @@ pub const USAGE: &str = "[action] [options]
               [--kernelsourcedir=source-location] [--rpm_safe_upgrade]
               [--dkmstree path] [--sourcetree path] [--installtree path]
               [--binaries-only] [--source-only] [--symlink-modules] [--verbose] [--json]
-              [--no-depmod] [--modprobe-on-install] [-j number] [--no-repair] [--version] [--help]
+              [--no-depmod] [--modprobe-on-install] [-j number] [--no-repair] [--diff]
+              [--version] [--help]
 ";
 
 /// The command line.
@@ -150,6 +157,8 @@ pub struct Request {
     pub modprobe: bool,
     /// `--no-repair` (not in dkms): a source that does not build is not ported.
     pub no_repair: bool,
+    /// `--diff` (not in dkms): what a port changed.
+    pub diff: bool,
     /// `--rpm_safe_upgrade`.
     pub rpm_safe_upgrade: bool,
     /// `--verbose`.
@@ -215,6 +224,7 @@ impl Request {
             "--no-depmod" => &mut self.no_depmod,
             "--modprobe-on-install" => &mut self.modprobe,
             "--no-repair" => &mut self.no_repair,
+            "--diff" => &mut self.diff,
             "--json" => &mut self.json,
             "--no-initrd" | "--no-clean-kernel" | "--no-prepare-kernel" => {
                 self.deprecated.push(word.to_owned());
@@ -302,6 +312,14 @@ impl Request {
                 self.arches.push(arch.to_owned());
             }
             None => self.kernels.push(word.to_owned()),
+        }
+    }
+
+    /// The word that stands where an action should: without one, the first word that is nothing else was taken for a module.
+    pub fn instead_of_action(&self) -> &str {
+        match self.module.as_str() {
+            "" => self.unknown.first().map_or("", String::as_str),
+            module => module,
         }
     }
 

@@ -1,5 +1,6 @@
 //! `autoinstall`: every package that wants it, for one kernel, dependencies first.
 
+use crate::ahead::Ahead;
 use crate::conf::Reading;
 use crate::session::{Package, Session, Target};
 use crate::tree::State;
@@ -52,7 +53,7 @@ impl Session<'_> {
     }
 
     /// The latest version of each package, in the order in which packages are first met.
-    fn latest_of_all(&self) -> Vec<Package> {
+    pub(crate) fn latest_of_all(&self) -> Vec<Package> {
         let mut known: Vec<Package> = Vec::new();
         for entry in self.tree.entries("", "", "", "") {
             let package = entry.package;
@@ -117,13 +118,22 @@ impl Session<'_> {
         let (ready, waiting): (Vec<Job>, Vec<Job>) = std::mem::take(jobs)
             .into_iter()
             .partition(|j| j.depends.is_empty());
-        for job in ready {
-            let package = job.package;
+        let mut ahead = None;
+        let mut left = ready.into_iter();
+        while let Some(Job { package, .. }) = left.next() {
             if !self.tree.is_built(&package, target) {
                 self.prepare(target)?;
+                // From the first one that is to be built, all of this round: they do not wait for one another.
+                ahead.get_or_insert_with(|| self.begin(&package, left.as_slice(), target));
             }
             self.say(&format!("Autoinstall of module {package} for {target}"));
-            match self.apart(|s| s.install_unless_installed(&package, target)) {
+            let built = match &ahead {
+                Some(Some(ahead)) => ahead.finish(&package, self.talk),
+                _ => Ok(()),
+            };
+            let installed =
+                built.and_then(|()| self.apart(|s| s.install_unless_installed(&package, target)));
+            match installed {
                 Ok(()) => {
                     outcome.installed.push(package.name);
                     progress = true;
@@ -148,6 +158,14 @@ impl Session<'_> {
         }
         *jobs = waiting;
         Ok(progress)
+    }
+
+    /// Begins the builds of a package and of those that come after it.
+    fn begin(&self, first: &Package, others: &[Job], target: &Target) -> Option<Ahead> {
+        let others = others.iter().map(|j| &j.package);
+        let wanted = std::iter::once(first).chain(others);
+        let wanted = wanted.filter(|p| !self.tree.is_built(p, target)).cloned();
+        self.build_ahead(wanted.collect(), target)
     }
 
     /// After the latest version failed: the newest of the older ones that can be installed.

@@ -62,6 +62,9 @@ impl Session<'_> {
         self.may_build(package, target, &conf)?;
         self.prepare(target)?;
         self.depends(package, target, &conf)?;
+        if self.take_over(package, target, &conf)? {
+            return self.note_end(package, target, &Ok(()));
+        }
         let source = self.tree.source_link(package);
         let result = self.attempt(package, target, &conf, &source);
         let result = match result {
@@ -242,6 +245,10 @@ impl Session<'_> {
                 .as_ref()
                 .map(|c| c.toolchain.root.clone().unwrap_or_else(|| "/".into())),
             placed: cached.map(|c| c.placed).unwrap_or_default(),
+            jobserver: self
+                .jobserver
+                .clone()
+                .map(|client| (client, format!("make -j{} ", self.jobs()))),
             shown,
             real,
         })
@@ -529,6 +536,7 @@ impl Session<'_> {
                 readable: shop.readable.clone(),
                 root: shop.root.clone(),
                 placed: shop.placed.clone(),
+                jobserver: shop.jobserver.clone(),
             };
             let unprotected = self.warned_of_no_sandbox.load(Ordering::Relaxed);
             if unprotected {
@@ -555,6 +563,7 @@ impl Session<'_> {
         if port.is_file() {
             disk::copy(&port, &staged.path().join(crate::repair::RECORD))?;
         }
+        self.note_uses(package, target, conf, shop, staged.path())?;
         crate::verify::record(staged.path())?;
         place(staged, &base)
     }
@@ -600,7 +609,7 @@ fn consult(shop: &Workshop) -> String {
 }
 
 /// Exchanges a finished directory with what was in its place, flushed before.
-fn place(staged: tempfile::TempDir, base: &Path) -> Result<()> {
+pub fn place(staged: tempfile::TempDir, base: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let from = staged.path();
     std::fs::set_permissions(from, std::fs::Permissions::from_mode(0o755))

@@ -91,7 +91,7 @@ impl Session<'_> {
 }
 
 /// depmod's `-b` for an install tree elsewhere.
-fn base(install_tree: &Path) -> Option<&Path> {
+pub fn base(install_tree: &Path) -> Option<&Path> {
     let base = install_tree.to_str()?.strip_suffix("/lib/modules")?;
     (!base.is_empty()).then(|| Path::new(base))
 }

@@ -213,7 +213,7 @@ fn read(ended: &Ended) -> Evaluated {
 }
 
 /// Reads the triples that [`PROGRAM`] prints; what is cut or odd is left out.
-fn parse(bytes: &[u8]) -> Evaluated {
+pub fn parse(bytes: &[u8]) -> Evaluated {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split('\0');
     let mut out = Evaluated::default();

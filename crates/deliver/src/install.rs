@@ -68,6 +68,7 @@ impl Session<'_> {
         let conf = self.conf(package, target, Reading::Strict)?;
         let built = self.tree.base(package, target).join("module");
         self.complete(&conf, &built, 6, "Missing module", false)?;
+        self.refuse_unsigned(package, target, &conf, &built)?;
         if self.request.rpm_safe_upgrade {
             self.force = true;
         }

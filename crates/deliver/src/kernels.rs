@@ -33,7 +33,8 @@ pub fn targets(session: &Session<'_>) -> Result<Vec<Target>> {
             )],
         ));
     }
-    if request.action == Some(Action::Status) || request.action == Some(Action::Why) {
+    let looks = [Action::Status, Action::Why, Action::Preflight];
+    if request.action.is_some_and(|a| looks.contains(&a)) {
         return Ok(named(request.kernels.clone(), &request.arches, ""));
     }
     if request.all {

@@ -6,9 +6,11 @@
 //! The order and the words of what is said are dkms' contract with the scripts around it; dkms' own `run_test.sh` pins them.
 
 mod add;
+mod ahead;
 mod args;
 mod autoinstall;
 mod build;
+mod closure;
 mod compiler;
 mod conf;
 mod depmod;
@@ -17,16 +19,22 @@ mod distro;
 mod evaluate;
 mod framework;
 mod hooks;
+mod initramfs;
 mod install;
 mod journal;
 mod kernels;
 mod matching;
 mod modinfo;
 pub mod package;
+pub mod parsers;
+mod preflight;
 mod rebuild;
 mod repair;
+mod reuse;
 mod scripts;
+mod secure_boot;
 mod session;
+mod show_port;
 mod sign;
 mod stamps;
 mod status;

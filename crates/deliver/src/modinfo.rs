@@ -44,6 +44,25 @@ pub fn fields(bytes: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The symbols that a module imports, with the CRCs that it was built against (`__versions`, of kernels with CONFIG_MODVERSIONS).
+pub fn versions(bytes: &[u8]) -> Vec<(String, u32)> {
+    // `struct modversion_info`: an unsigned long, and a name that fills up 64 bytes.
+    const SIZE: usize = 64;
+    let section = object::File::parse(bytes)
+        .ok()
+        .and_then(|f| Some(f.section_by_name("__versions")?.data().ok()?.to_vec()));
+    section
+        .unwrap_or_default()
+        .chunks_exact(SIZE)
+        .filter_map(|entry| {
+            let (crc, name) = entry.split_first_chunk::<8>()?;
+            let name = name.split(|b| *b == 0).next().unwrap_or_default();
+            let crc = u32::try_from(u64::from_le_bytes(*crc)).ok()?;
+            Some((String::from_utf8_lossy(name).into_owned(), crc))
+        })
+        .collect()
+}
+
 /// Every file of a module under a directory.
 pub fn find_all(tree: &Path, name: &str) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(tree).into_iter().filter_entry(|e| {
@@ -71,8 +90,13 @@ pub fn read(path: &Path) -> Info {
         .unwrap_or_default()
 }
 
-fn unpacked(path: &Path) -> std::io::Result<Vec<u8>> {
-    let packed = std::fs::read(path)?;
+/// A module as it is loaded.
+pub fn unpacked(path: &Path) -> std::io::Result<Vec<u8>> {
+    unpacked_bytes(std::fs::read(path)?)
+}
+
+/// The same of a file's bytes.
+pub fn unpacked_bytes(packed: Vec<u8>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut read = |reader: &mut dyn Read| reader.take(LIMIT).read_to_end(&mut bytes);
     match packed.get(..4) {
@@ -89,6 +113,14 @@ fn unpacked(path: &Path) -> std::io::Result<Vec<u8>> {
     };
     Ok(bytes)
 }
+
+/// Does a module end with a signature? Whose is not asked.
+pub fn is_signed(path: &Path) -> bool {
+    unpacked(path).is_ok_and(|bytes| bytes.ends_with(SIGNED))
+}
+
+/// How a signed module ends (`MODULE_SIG_STRING` of the kernel's `linux/module_signature.h`).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
 
 /// Reads a module's bytes; what is no ELF file says nothing.
 pub fn parse(bytes: &[u8]) -> Info {

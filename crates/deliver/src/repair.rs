@@ -26,7 +26,7 @@ pub struct Ported {
 }
 
 /// A kernel that the source may be written for.
-struct Candidate {
+pub struct Candidate {
     /// Its name in kspan's cache, or its build directory.
     name: String,
     target: Target,
@@ -64,7 +64,7 @@ impl Session<'_> {
     }
 
     /// The first port without a known risk, else the first that builds; the homes are tried in their order.
-    fn best_port(
+    pub(crate) fn best_port(
         &mut self,
         engine: &Engine,
         homes: &[Candidate],
@@ -110,7 +110,7 @@ impl Session<'_> {
     }
 
     /// The engine, and the kernels that the source may be written for, the newest first.
-    fn engine(&self, target: &Target) -> Option<(Engine, Vec<Candidate>)> {
+    pub(crate) fn engine(&self, target: &Target) -> Option<(Engine, Vec<Candidate>)> {
         let cache = Cache::open().ok()?;
         let candidate = |name: String, kernel: String, dir: PathBuf| Candidate {
             name,
@@ -161,7 +161,7 @@ impl Session<'_> {
             return Ok(Err("dkms.conf excludes it".to_owned()));
         }
         let shop = self.workshop(package, &home.target, &self.tree.source_link(package))?;
-        let built = match self.built_at_home(&shop, &conf, &home.target)? {
+        let built = match self.built_quietly(&shop, &conf, &home.target)? {
             false => Err("does not build".to_owned()),
             true => {
                 let flags = engine
@@ -191,7 +191,12 @@ impl Session<'_> {
     }
 
     /// Runs what the package does to build, and says nothing of it: true if its modules are there.
-    fn built_at_home(&self, shop: &Workshop, conf: &Conf, home: &Target) -> Result<bool> {
+    pub(crate) fn built_quietly(
+        &self,
+        shop: &Workshop,
+        conf: &Conf,
+        home: &Target,
+    ) -> Result<bool> {
         let patches = conf
             .patches
             .iter()

@@ -33,6 +33,8 @@ pub struct Workshop {
     pub root: Option<PathBuf>,
     /// With a root: what lies at a place of its own.
     pub placed: Vec<Mount>,
+    /// Tokens that this build shares with others, and the `make -jN ` that they stand for.
+    pub jobserver: Option<(jobserver::Client, String)>,
 }
 
 /// Variables of the caller that would change a build.
@@ -87,6 +89,34 @@ impl Session<'_> {
     pub(crate) fn quietly(&self, shop: &Workshop, command: &str) -> Result<i32> {
         let script = shop.script(command, &self.environment());
         Ok(run_script(&script, &Output::Append(&shop.log))?.status)
+    }
+
+    /// What a program says, run as the build's commands are; none if it fails.
+    pub(crate) fn output_of(
+        &self,
+        shop: &Workshop,
+        words: Vec<OsString>,
+    ) -> Result<Option<Vec<u8>>> {
+        let script = Script {
+            text: "\"$@\"".to_owned(),
+            arguments: words,
+            ..shop.script("", &[])
+        };
+        let ended = run_script(&script, &Output::Capture)?;
+        Ok((ended.status == 0).then_some(ended.stdout))
+    }
+
+    /// What make would do for a build command, in its own words; whatever it says, nothing is done.
+    pub(crate) fn dry_run(&self, shop: &Workshop, command: &str) -> Result<Vec<u8>> {
+        let script = Script {
+            text: format!(
+                "export MAKEFLAGS=\"n${{MAKEFLAGS:+ -- $MAKEFLAGS}}\"\n{}eval \"$1\" 2>/dev/null\n",
+                shop.prelude
+            ),
+            jobserver: None,
+            ..shop.script(command, &self.environment())
+        };
+        Ok(run_script(&script, &Output::Capture)?.stdout)
     }
 
     /// Runs `pre_build` or `post_build`, if the package has one.
@@ -235,7 +265,7 @@ impl Workshop {
         };
         Script {
             text: format!("{}eval \"$1\"\n", self.prelude),
-            arguments: vec![command.into()],
+            arguments: vec![self.without_jobs(command).into()],
             dir: self.shown.clone(),
             environment: self
                 .environment
@@ -249,6 +279,18 @@ impl Workshop {
             limit: None,
             root: self.root.clone(),
             placed: self.placed.clone(),
+            jobserver: self.jobserver.as_ref().map(|(client, _)| client.clone()),
+        }
+    }
+
+    /// A make that is told a number of jobs makes tokens of its own, and would not take the shared ones.
+    fn without_jobs(&self, command: &str) -> String {
+        match &self.jobserver {
+            Some((_, own)) => match command.strip_prefix(own.as_str()) {
+                Some(rest) => format!("make {rest}"),
+                None => command.to_owned(),
+            },
+            None => command.to_owned(),
         }
     }
 }

@@ -74,6 +74,20 @@ impl Talk for Quiet<'_> {
     }
 }
 
+/// Nothing is said, by nobody.
+struct Silent;
+
+static SILENT: Silent = Silent;
+
+impl Talk for Silent {
+    fn out(&self, _: &str) {}
+    fn err(&self, _: &str) {}
+    fn child(&self, command: &mut std::process::Command) {
+        use std::process::Stdio;
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    }
+}
+
 fn refuse(program: &str, stop: &Stop, talk: &dyn Talk) -> u8 {
     tell(stop, talk);
     if matches!(stop, Stop::Error(2, lines) if lines.first().is_some_and(|l| l.starts_with("Unknown option")))
@@ -127,10 +141,12 @@ pub struct Session<'a> {
     pub(crate) delayed_depmod: Option<bool>,
     pub(crate) warned_of_no_sandbox: AtomicBool,
     pub(crate) changed: bool,
+    /// Builds that go on at the same time share these tokens.
+    pub(crate) jobserver: Option<jobserver::Client>,
     /// While a package is built for the kernel that it is written for: that kernel, and its build directory.
     pub(crate) at_home: Option<(String, PathBuf)>,
     pub(crate) stamps: crate::stamps::Stamps,
-    lock: Option<File>,
+    pub(crate) lock: Option<File>,
 }
 
 impl<'a> Session<'a> {
@@ -169,6 +185,7 @@ impl<'a> Session<'a> {
             delayed_depmod: None,
             warned_of_no_sandbox: AtomicBool::new(false),
             changed: false,
+            jobserver: None,
             at_home: None,
             stamps: crate::stamps::Stamps::default(),
             lock: None,
@@ -179,6 +196,36 @@ impl<'a> Session<'a> {
         };
         session.targets = kernels::targets(&session)?;
         Ok(session)
+    }
+
+    /// The same run without a voice and without the lock, for a build beside others: give it a talk of its own.
+    pub(crate) fn aside(&self) -> Session<'static> {
+        Session {
+            program: self.program.clone(),
+            request: self.request.clone(),
+            talk: &SILENT,
+            tree: self.tree.clone(),
+            install_tree: self.install_tree.clone(),
+            tmp: self.tmp.clone(),
+            settings: self.settings.clone(),
+            family: self.family.clone(),
+            addon: self.addon.clone(),
+            targets: self.targets.clone(),
+            force: self.force,
+            force_version: self.force_version,
+            last: self.last.clone(),
+            prepared: self.prepared.clone(),
+            delayed_depmod: self.delayed_depmod,
+            warned_of_no_sandbox: AtomicBool::new(
+                self.warned_of_no_sandbox
+                    .load(std::sync::atomic::Ordering::Relaxed),
+            ),
+            changed: false,
+            jobserver: self.jobserver.clone(),
+            at_home: None,
+            stamps: crate::stamps::Stamps::default(),
+            lock: None,
+        }
     }
 
     /// A line on stdout.
@@ -217,13 +264,20 @@ impl<'a> Session<'a> {
         }
         let Some(action) = self.request.action else {
             tell(
-                &Stop::error(2, ["Unknown action specified: \"\""]),
+                &Stop::error(
+                    2,
+                    [format!(
+                        "Unknown action specified: \"{}\"",
+                        self.request.instead_of_action()
+                    )],
+                ),
                 self.talk,
             );
             self.talk.out(&format!("Usage: {} {USAGE}", self.program));
             return Err(Stop::Exit(2));
         };
-        if !matches!(action, Action::Status | Action::Why | Action::GenerateMok) {
+        let only_looks = matches!(action, Action::Status | Action::Why | Action::GenerateMok);
+        if !only_looks {
             self.lock()?;
             crate::journal::recover(self)?;
         }
@@ -274,6 +328,11 @@ impl<'a> Session<'a> {
                 self.rollback()
             }
             Action::Why => self.why(),
+            Action::Preflight => self.preflight(),
+            Action::Port => {
+                self.one_kernel(action)?;
+                self.show_port()
+            }
         }
     }
 
@@ -348,7 +407,7 @@ impl<'a> Session<'a> {
         ))
     }
 
-    fn not_broken(&self) -> Result<()> {
+    pub(crate) fn not_broken(&self) -> Result<()> {
         let package = self.package();
         if !self.tree.is_broken(&package) {
             return Ok(());
@@ -363,7 +422,7 @@ impl<'a> Session<'a> {
         ))
     }
 
-    fn added(&self) -> Result<()> {
+    pub(crate) fn added(&self) -> Result<()> {
         let package = self.package();
         if self.tree.is_added(&package) {
             return Ok(());

@@ -77,6 +77,27 @@ impl Session<'_> {
         Ok(keys.map(|keys| Signing { tool, hash, keys }))
     }
 
+    /// Would modules be signed for a kernel, by a key that is there? Makes none.
+    pub(crate) fn would_sign(&self, target: &Target) -> Result<bool> {
+        let said = framework::read(&framework::SIGNING, variables(target), &self.tree.cache())?;
+        let policy = value(&said, "try_sign_modules");
+        let config =
+            std::fs::read_to_string(self.kernel_config(&target.kernel)).unwrap_or_default();
+        let facility = config_value(&config, "CONFIG_MODULE_SIG_HASH").is_some();
+        let tool = match value(&said, "sign_file") {
+            said if said.is_empty() => self.sign_tool(&target.kernel),
+            said => said.into(),
+        };
+        let usual = match distro::is(&self.family, &["ubuntu"]) {
+            true => "/var/lib/shim-signed/mok/MOK.priv",
+            false => "/var/lib/dkms/mok.key",
+        };
+        let key = Some(value(&said, "mok_signing_key")).filter(|k| !k.is_empty());
+        let key = key.unwrap_or_else(|| usual.to_owned());
+        let there = key.starts_with("pkcs11:") || Path::new(&key).is_file();
+        Ok(policy != "false" && facility && runnable(&tool) && there)
+    }
+
     fn sign_tool(&self, kernel: &str) -> PathBuf {
         let candidates = if distro::is(&self.family, &["debian"]) {
             let series = kernel.rsplit_once('.').map_or(kernel, |(s, _)| s);
@@ -300,7 +321,7 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 /// Is this process's root another one than init's? Keys of a machine do not belong into an image that is being made.
-fn in_chroot() -> bool {
+pub fn in_chroot() -> bool {
     use std::os::unix::fs::MetadataExt;
     let fake = std::env::var("FAKECHROOT").is_ok_and(|v| v == "true")
         && std::env::var_os("FAKECHROOT_BASE").is_some()

@@ -59,7 +59,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn kernels_at_hand(&self) -> Vec<Target> {
+    pub(crate) fn kernels_at_hand(&self) -> Vec<Target> {
         let arch = rustix::system::uname()
             .machine()
             .to_string_lossy()
@@ -101,7 +101,12 @@ impl Session<'_> {
                 Some(home) => format!(", ported from {home}"),
                 None => String::new(),
             };
-            return (format!("installed{ported}{more}"), notes.is_empty());
+            let taken = match self.taken(package, target) {
+                Some(taken) => format!(", {taken}"),
+                None => String::new(),
+            };
+            let words = format!("installed{ported}{taken}{more}");
+            return (words, notes.is_empty());
         }
         let built = self.tree.is_built(package, target);
         if let Ok(to) = std::fs::read_link(self.tree.active(&package.name, target)) {

@@ -43,8 +43,11 @@ pub struct Script {
     /// The root whose `/usr` and `/etc` are used (`/` for this machine's own): then of the rest only `readable`, `writable` and
     /// `placed` directories are seen, and a sandbox is a must.
     pub root: Option<PathBuf>,
-    /// With a root: directories that are seen, read-only, at another place.
+    /// With a root: links to directories that are seen. Links, as an installed kernel has them: headers find one another from
+    /// where they really lie.
     pub placed: Vec<Mount>,
+    /// Job tokens that every make in the script shares with others. The caller holds one for the script.
+    pub jobserver: Option<jobserver::Client>,
 }
 
 /// How a script ended.
@@ -164,7 +167,7 @@ fn sandboxed(script: &Script, bwrap: &Path) -> Result<Command> {
         }
     }
     for mount in script.placed.iter().filter(|_| script.root.is_some()) {
-        command.arg("--ro-bind").arg(&mount.real).arg(&mount.shown);
+        command.arg("--symlink").arg(&mount.real).arg(&mount.shown);
     }
     for mount in &script.writable {
         command.arg("--bind").arg(&mount.real).arg(&mount.shown);
@@ -211,6 +214,27 @@ fn finish(command: &mut Command, script: &Script) {
         command.env_remove(name);
     }
     command.envs(script.environment.iter().map(|(k, v)| (k, v)));
+    if let Some(pool) = &script.jobserver {
+        share(command, script, pool);
+    }
+}
+
+/// The pool's flags before the variables that the caller sets by `MAKEFLAGS`.
+fn share(command: &mut Command, script: &Script, pool: &jobserver::Client) {
+    pool.configure_make(command);
+    let given = script
+        .environment
+        .iter()
+        .rev()
+        .find(|(k, _)| k == "MAKEFLAGS");
+    let ours = command
+        .get_envs()
+        .find_map(|(k, v)| (k == "MAKEFLAGS").then(|| v.map(OsString::from)));
+    if let (Some((_, given)), Some(Some(mut all))) = (given, ours) {
+        all.push(" -- ");
+        all.push(given);
+        command.env("MAKEFLAGS", all);
+    }
 }
 
 fn run(mut command: Command, limit: Option<Duration>, output: &Output<'_>) -> Result<Ended> {

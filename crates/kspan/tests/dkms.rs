@@ -64,6 +64,19 @@ impl House {
         dir
     }
 
+    /// Version 2.0 of a package that is known, with other code.
+    fn second(&self, name: &str, code: &str) {
+        let dir = self.at("src").join(format!("{name}-2.0"));
+        let first = self.at("new").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        for file in ["Makefile", "dkms.conf"] {
+            let text = fs::read_to_string(first.join(file)).unwrap();
+            fs::write(dir.join(file), text.replace("VERSION=1.0", "VERSION=2.0")).unwrap();
+        }
+        fs::write(dir.join(format!("{name}.c")), code).unwrap();
+        self.dkms(&["add", &format!("{name}/2.0")]).ends(0);
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = command(&["dkms"]);
         command.args(words).env("try_sign_modules", "false");
@@ -231,6 +244,172 @@ fn a_configuration_cannot_write_and_its_errors_are_told() {
         .dkms(&["build", "nobody/1.0"])
         .ends(2)
         .says("Could not find module source directory");
-    house.dkms(&["frobnicate"]).ends(2).says("Unknown action");
+    house
+        .dkms(&["frobnicate"])
+        .ends(2)
+        .says("Unknown action specified: \"frobnicate\"");
     house.dkms(&["why", "sly"]).ends(0).says("AUTOINSTALL");
+}
+
+#[test]
+fn rollback_goes_back_to_the_version_before() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["rollback", "twice"]).ends(1).says("root");
+        return;
+    }
+    let source = house.source("twice", PLAIN, "");
+    house
+        .dkms(&["rollback", "twice"])
+        .ends(3)
+        .says("No earlier version");
+    house.dkms(&["install", text(&source)]).ends(0);
+    let first = bytes(&house.lib().join("updates/dkms/twice.ko"));
+    house
+        .dkms(&["rollback", "twice"])
+        .ends(3)
+        .says("No earlier version");
+    house.second("twice", &PLAIN.replace("test", "newer"));
+    house.dkms(&["install", "twice/2.0"]).ends(0);
+    let placed = house.lib().join("updates/dkms/twice.ko");
+    assert!(bytes(&placed) != first);
+    house
+        .dkms(&["rollback", "twice"])
+        .ends(0)
+        .says("Rolling back twice to 1.0");
+    assert!(bytes(&placed) == first && house.status().contains("twice/1.0"));
+    house.dkms(&["verify", "twice"]).ends(0);
+}
+
+#[test]
+fn autoinstall_builds_side_by_side_and_falls_back() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["autoinstall"]).ends(1).says("root");
+        return;
+    }
+    for name in ["one", "three", "two"] {
+        let source = house.source(name, PLAIN, "AUTOINSTALL=yes\n");
+        house.dkms(&["add", text(&source)]).ends(0);
+    }
+    house.second("two", "#error broken\n");
+    let run = house
+        .dkms(&["autoinstall", "--no-repair", "-j", "2"])
+        .ends(0)
+        .says("two/2.0 cannot be installed")
+        .says("fell back to an older version of two/2.0 (1.0)");
+    // The words of builds that went on at the same time stand in the packages' order.
+    let steps: Vec<&str> = run
+        .out
+        .lines()
+        .filter(|l| l.starts_with("Autoinstall of") || l.starts_with("Building"))
+        .collect();
+    assert_eq!(steps.len(), 7, "{}", run.out);
+    for (i, name) in ["one", "three", "two"].iter().enumerate() {
+        assert!(steps[2 * i].contains(name) && steps[2 * i + 1].starts_with("Building"));
+    }
+    let status = house.status();
+    for line in ["one/1.0", "three/1.0", "two/1.0"] {
+        assert!(
+            status.contains(&format!("{line}, {}, x86_64: installed", house.release)),
+            "{status}"
+        );
+    }
+    house.dkms(&["autoinstall"]).ends(0);
+}
+
+/// The firmware's variables, with Secure Boot on.
+fn firmware(house: &House) -> PathBuf {
+    let dir = house.at("efivars");
+    fs::create_dir_all(&dir).unwrap();
+    let name = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    fs::write(dir.join(name), [6, 0, 0, 0, 1]).unwrap();
+    dir
+}
+
+#[test]
+fn with_secure_boot_an_unsigned_module_is_refused() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["autoinstall"]).ends(1).says("root");
+        return;
+    }
+    let source = house.source("bare", PLAIN, "AUTOINSTALL=yes\n");
+    let efi = firmware(&house);
+    let secure = |words: &[&str]| {
+        run(house
+            .command(words)
+            .args(["-k", &house.release])
+            .env("KSPAN_EFIVARS", &efi))
+    };
+    secure(&["install", text(&source)])
+        .ends(6)
+        .says("bare of bare/1.0 is not signed, and Secure Boot is on");
+    assert!(!house.lib().join("updates/dkms/bare.ko").exists());
+    secure(&["preflight"])
+        .ends(1)
+        .says("NOT READY: bare is not signed");
+    secure(&["install", "bare/1.0", "--force"])
+        .ends(0)
+        .says("will not load");
+    house.dkms(&["preflight"]).ends(0).says("installed");
+}
+
+#[test]
+fn preflight_names_what_misses_and_changes_nothing() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["autoinstall"]).ends(1).says("root");
+        return;
+    }
+    for (name, code) in [
+        ("good", PLAIN),
+        ("wrong", "#error broken\n"),
+        ("fresh", NEW),
+    ] {
+        let source = house.source(name, code, "AUTOINSTALL=yes\n");
+        house.dkms(&["add", text(&source)]).ends(0);
+    }
+    let etc = house.at("etc/initramfs-tools");
+    fs::create_dir_all(&etc).unwrap();
+    fs::create_dir_all(house.at("boot")).unwrap();
+    fs::write(etc.join("modules"), "# wanted\ngood\n").unwrap();
+    let before = house.status();
+    house
+        .dkms(&["preflight"])
+        .ends(1)
+        .says("good/1.0, ")
+        .says("x86_64: builds\n")
+        .says("NOT READY: good belongs into an initramfs")
+        .says("NOT READY: does not build: ")
+        .says("#error broken")
+        .says("x86_64: builds as a port of its source");
+    assert_eq!(house.status(), before);
+    let json = house
+        .dkms(&["preflight", "-m", "wrong", "--json"])
+        .ends(1)
+        .json();
+    assert_eq!(json["findings"][0]["about"], "build");
+    assert_eq!(json["findings"][0]["well"], false);
+}
+
+#[test]
+fn a_port_can_be_looked_at_before() {
+    let house = House::new();
+    if !root() {
+        house.dkms(&["autoinstall"]).ends(1).says("root");
+        return;
+    }
+    let source = house.source("fresh", NEW, "");
+    house.dkms(&["add", text(&source)]).ends(0);
+    house
+        .dkms(&["port", "fresh/1.0"])
+        .ends(0)
+        .says("timer_container_of");
+    house
+        .dkms(&["port", "fresh/1.0", "--diff"])
+        .ends(0)
+        .says("--- a/fresh.c")
+        .says("+#define timer_container_of");
+    assert!(house.status().contains("fresh/1.0: added"));
 }

@@ -22,6 +22,11 @@ pub const ALL: &[Target] = &[
     ("lexer", lexer),
     ("evolutions", evolutions),
     ("spec", spec),
+    ("module", kspan_deliver::parsers::module),
+    ("image", kspan_deliver::parsers::image),
+    ("configuration", kspan_deliver::parsers::configuration),
+    ("state", kspan_deliver::parsers::state),
+    ("preprocessed", kspan_deliver::parsers::preprocessed),
 ];
 
 /// Decompressing may grow; no input needs more than this to show a fault.

@@ -88,9 +88,9 @@ fn control_tar(about: &About, payload: &Payload) -> Result<Vec<u8>> {
     let files = [
         ("control", control(about, payload), 0o644),
         ("md5sums", md5sums(payload), 0o644),
-        ("postinst", scripts.postinst.clone(), 0o755),
-        ("postrm", scripts.postrm.clone(), 0o755),
-        ("prerm", scripts.prerm.clone(), 0o755),
+        ("postinst", scripts.deb_postinst.clone(), 0o755),
+        ("postrm", scripts.deb_postrm.clone(), 0o755),
+        ("prerm", scripts.deb_prerm.clone(), 0o755),
     ];
     for (name, text, mode) in files.iter().filter(|(_, text, _)| !text.is_empty()) {
         let size = text.len() as u64;
@@ -109,8 +109,8 @@ fn control(about: &About, payload: &Payload) -> String {
         about.maintainer,
         payload.size().div_ceil(1024)
     );
-    if !about.depends.is_empty() {
-        text.push_str(&format!("Depends: {}\n", about.depends.join(", ")));
+    if !about.depends.deb.is_empty() {
+        text.push_str(&format!("Depends: {}\n", about.depends.deb.join(", ")));
     }
     for (name, value) in &about.fields {
         text.push_str(&format!("{name}: {value}\n"));

@@ -7,11 +7,13 @@ mod deb;
 mod modules;
 mod payload;
 mod probes;
+mod rpm;
 mod sbom;
 mod source;
 
+pub use self::rpm::rpm;
 pub use deb::deb;
-pub use payload::{About, File, Payload, Scripts};
+pub use payload::{About, Depends, File, Payload, Scripts};
 
 use kspan_port::driver::Driver;
 use kspan_port::home::Home;

@@ -1,6 +1,6 @@
 //! Built modules for one kernel, as a package that the distribution's own tools install.
 
-use super::{About, Error, Order, Package, Payload, Result, Scripts, read};
+use super::{About, Depends, Error, Order, Package, Payload, Result, Scripts, read};
 use crate::modinfo;
 use kspan_kernel::{KbuildOptions, Kernel};
 use kspan_port::Port;
@@ -95,6 +95,16 @@ impl Order<'_> {
         let kernel = &view.kernel;
         let release = &kernel.release;
         let depmod = format!("depmod -a {release} || :\n");
+        let exports = |symbol: &String| {
+            let export = view.facts.export(symbol)?;
+            Some((
+                format!("kernel({symbol})"),
+                Some(format!("{:#010x}", export.crc)),
+            ))
+        };
+        let mut rpm: Vec<(String, Option<String>)> =
+            vec![("kernel-uname-r".to_owned(), Some(release.clone()))];
+        rpm.extend(self.built.imports.iter().filter_map(exports));
         let mut fields = Vec::new();
         if !facts.aliases.is_empty() {
             let aliases: Vec<&str> = facts.aliases.iter().map(String::as_str).collect();
@@ -125,18 +135,29 @@ impl Order<'_> {
             description: format!(
                 "Modules that kspan derived from one source and built for this kernel.{firmware}"
             ),
-            depends: vec![
-                format!("linux-image-{release} | linux-image-{release}-unsigned"),
-                "kmod".to_owned(),
-            ],
+            depends: Depends {
+                deb: vec![
+                    format!("linux-image-{release} | linux-image-{release}-unsigned"),
+                    "kmod".to_owned(),
+                ],
+                rpm,
+                rpm_supplements: facts
+                    .aliases
+                    .iter()
+                    .map(|a| format!("modalias({a})"))
+                    .collect(),
+                ..Depends::default()
+            },
             fields,
             scripts: Scripts {
-                postinst: format!(
+                deb_postinst: format!(
                     "#!/bin/sh\nset -e\nif [ \"$1\" = configure ]; then\n    {depmod}fi\n"
                 ),
-                postrm: format!(
+                deb_postrm: format!(
                     "#!/bin/sh\nset -e\nif [ \"$1\" = remove ] && [ -d /lib/modules/{release} ]; then\n    {depmod}fi\n"
                 ),
+                rpm_post: depmod.clone(),
+                rpm_postun: depmod,
                 ..Scripts::default()
             },
             epoch: self.epoch,

@@ -26,7 +26,7 @@ pub struct About {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// `all` or `amd64`.
+    /// `all` or `amd64`; rpm's names are derived.
     pub architecture: String,
     /// `Name <address>`.
     pub maintainer: String,
@@ -34,8 +34,8 @@ pub struct About {
     pub summary: String,
     /// Paragraphs.
     pub description: String,
-    /// What it needs.
-    pub depends: Vec<String>,
+    /// What it needs, as deb and as rpm write it.
+    pub depends: Depends,
     /// Further fields of a deb's control file.
     pub fields: Vec<(String, String)>,
     /// Scripts.
@@ -44,15 +44,34 @@ pub struct About {
     pub epoch: u64,
 }
 
+/// What a package needs.
+#[derive(Debug, Clone, Default)]
+pub struct Depends {
+    /// `Depends:` of a deb.
+    pub deb: Vec<String>,
+    /// `Requires:` of an rpm: name, and the version that it must equal.
+    pub rpm: Vec<(String, Option<String>)>,
+    /// `Provides:` of an rpm.
+    pub rpm_provides: Vec<(String, String)>,
+    /// `Supplements:` of an rpm: the hardware that calls for it.
+    pub rpm_supplements: Vec<String>,
+}
+
 /// Scripts of a package. Each text is what a POSIX shell runs.
 #[derive(Debug, Clone, Default)]
 pub struct Scripts {
-    /// After installing (`$1` is `configure`).
-    pub postinst: String,
+    /// After installing, as deb calls it (`$1` is `configure`).
+    pub deb_postinst: String,
     /// Before removing.
-    pub prerm: String,
+    pub deb_prerm: String,
     /// After removing.
-    pub postrm: String,
+    pub deb_postrm: String,
+    /// After installing, as rpm calls it (`$1` is how many are installed then).
+    pub rpm_post: String,
+    /// Before removing.
+    pub rpm_preun: String,
+    /// After removing.
+    pub rpm_postun: String,
 }
 
 impl Payload {

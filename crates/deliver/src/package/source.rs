@@ -1,7 +1,7 @@
 //! The dkms source package: works with the real dkms on a machine that has never heard of kspan.
 
 use super::probes::Probes;
-use super::{About, Error, Order, Package, Payload, Result, Scripts, read};
+use super::{About, Depends, Error, Order, Package, Payload, Result, Scripts, read};
 use kspan_kernel::Kernel;
 use kspan_port::Port;
 use std::collections::BTreeMap;
@@ -176,9 +176,18 @@ impl Order<'_> {
                 "One driver source with the forms that kspan derived from it. The form that\nfits is chosen by what a kernel's headers declare, never by its version.\n\nMade for: {}.",
                 kernels.join(", ")
             ),
-            depends: ["dkms (>= 2.8)", "diffutils", "gcc | c-compiler", "make"]
-                .map(str::to_owned)
-                .to_vec(),
+            depends: Depends {
+                deb: vec![
+                    "dkms (>= 2.8)".into(),
+                    "diffutils".into(),
+                    "gcc | c-compiler".into(),
+                    "make".into(),
+                ],
+                rpm: ["dkms", "diffutils", "gcc", "make"]
+                    .map(|n| (n.to_owned(), None))
+                    .to_vec(),
+                ..Depends::default()
+            },
             scripts: scripts(name, &self.version),
             epoch: self.epoch,
             ..About::default()
@@ -193,13 +202,16 @@ fn scripts(name: &str, version: &str) -> Scripts {
         "dkms add -m {name} -v {version} || :\ndkms autoinstall || echo \"{name}: not built for every kernel; dkms status tells\" >&2\n"
     );
     Scripts {
-        postinst: format!(
+        deb_postinst: format!(
             "#!/bin/sh\nset -e\nif [ \"$1\" = configure ]; then\n    if [ -x /usr/lib/dkms/common.postinst ]; then\n        /usr/lib/dkms/common.postinst {name} {version} /usr/share/{name}-dkms \"\" \"$2\"\n    else\n        {}    fi\nfi\n",
             by_hand.replace("\ndkms", "\n        dkms")
         ),
-        prerm: format!(
+        deb_prerm: format!(
             "#!/bin/sh\nset -e\ncase $1 in\nremove | upgrade | deconfigure) {remove}    ;;\nesac\n"
         ),
-        postrm: String::new(),
+        deb_postrm: String::new(),
+        rpm_post: by_hand,
+        rpm_preun: remove,
+        rpm_postun: String::new(),
     }
 }

@@ -3,7 +3,7 @@
 use super::drivers;
 use crate::output;
 use anyhow::Context;
-use kspan_deliver::package::{Order, Package, deb};
+use kspan_deliver::package::{Order, Package, deb, rpm};
 use kspan_kernel::{Cache, KbuildOptions};
 use kspan_port::driver::Driver;
 use kspan_port::view::View;
@@ -28,6 +28,9 @@ pub struct Args {
     /// fetched series].
     #[arg(long, value_name = "K,K", value_delimiter = ',')]
     on: Vec<String>,
+    /// Which formats.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "deb")]
+    format: Vec<Format>,
     /// Built modules, one package for each kernel, instead of the dkms source package.
     #[arg(long)]
     prebuilt: bool,
@@ -40,6 +43,15 @@ pub struct Args {
     /// `Name <address>` [default: DEBFULLNAME and DEBEMAIL, else root].
     #[arg(long, value_name = "WHO")]
     maintainer: Option<String>,
+}
+
+/// A format of packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Debian's.
+    Deb,
+    /// Fedora's, RHEL's, SUSE's.
+    Rpm,
 }
 
 /// Runs it.
@@ -68,7 +80,9 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let mut made = Vec::new();
     if !order.ports.is_empty() {
         for (kernel, package) in packages(args, &order)? {
-            made.push(write(&args.out, &package, kernel.as_deref())?);
+            for format in &args.format {
+                made.push(write(&args.out, &package, *format, kernel.as_deref())?);
+            }
         }
     }
     tell(&order, &made, &left_out, json)?;
@@ -120,7 +134,7 @@ fn packages(args: &Args, order: &Order<'_>) -> anyhow::Result<Vec<(Option<String
         .collect()
 }
 
-/// A version that dpkg and rpm both would take.
+/// A version that deb and rpm both take.
 fn version(args: &Args, driver: &Driver) -> anyhow::Result<String> {
     let given = args.package_version.clone();
     let version = given
@@ -168,13 +182,33 @@ fn epoch(driver: &Driver) -> anyhow::Result<u64> {
 }
 
 /// Writes one package, whole or not at all; what is told of it.
-fn write(dir: &Path, package: &Package, kernel: Option<&str>) -> anyhow::Result<Value> {
+fn write(
+    dir: &Path,
+    package: &Package,
+    format: Format,
+    kernel: Option<&str>,
+) -> anyhow::Result<Value> {
     let about = &package.about;
-    let name = format!(
-        "{}_{}_{}.deb",
-        about.name, about.version, about.architecture
-    );
-    let bytes = deb(about, &package.payload)?;
+    let (name, bytes) = match format {
+        Format::Deb => (
+            format!(
+                "{}_{}_{}.deb",
+                about.name, about.version, about.architecture
+            ),
+            deb(about, &package.payload)?,
+        ),
+        Format::Rpm => {
+            let arch = if about.architecture == "all" {
+                "noarch"
+            } else {
+                "x86_64"
+            };
+            (
+                format!("{}-{}-1.{arch}.rpm", about.name, about.version),
+                rpm(about, &package.payload, &package.licence)?,
+            )
+        }
+    };
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let place = dir.join(name);
     let mut staged = tempfile::NamedTempFile::new_in(dir)?;
