@@ -31,6 +31,7 @@ need libclang1-14 has_libclang                                  # facts
 need bubblewrap has_program bwrap                               # every build runs in a sandbox
 need mmdebstrap has_program mmdebstrap                          # a compiler that this machine does not have
 need qemu-system-x86 has_program qemu-system-x86_64             # kspan test: machines
+need swtpm has_program swtpm                                    # a TPM beside them
 need busybox-static has_program busybox                         # what runs in them
 need iproute2 has_program ip                                    # the suite's CAN drivers, in them
 need can-utils has_program cansend                              # the same

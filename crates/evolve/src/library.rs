@@ -92,6 +92,32 @@ impl Library {
         list.into_iter().flatten().filter_map(|i| self.all.get(*i))
     }
 
+    /// The library for a driver: those that anybody gets, and of the others those that its author has chosen, by id.
+    ///
+    /// # Errors
+    /// An id that is none of a chosen one's; with all that there are.
+    pub fn chosen(&self, ids: &[String]) -> Result<Self, String> {
+        let offered: Vec<&str> = self
+            .all
+            .iter()
+            .filter(|e| e.opt_in)
+            .map(|e| e.id.as_str())
+            .collect();
+        if let Some(bad) = ids.iter().find(|id| !offered.contains(&id.as_str())) {
+            return Err(format!(
+                "opt_in: {bad:?} is no evolution that a driver chooses; these are: {}",
+                offered.join(", ")
+            ));
+        }
+        let taken = |e: &&Evolution| !e.opt_in || ids.contains(&e.id);
+        let mut library = Self {
+            all: self.all.iter().filter(taken).cloned().collect(),
+            ..Self::default()
+        };
+        library.index();
+        Ok(library)
+    }
+
     /// Every evolution, by file and line.
     #[must_use]
     pub fn all(&self) -> &[Evolution] {

@@ -252,6 +252,9 @@ pub struct Evolution {
     pub commit: String,
     /// Why the change exists.
     pub why: String,
+    /// Only for drivers whose manifest names it: what it does is not the driver's meaning on every machine, and the driver's author
+    /// has to stand for it.
+    pub opt_in: bool,
     /// What it was learned from; none for one that a person wrote.
     pub evidence: Option<Evidence>,
     /// The file that holds it.

@@ -92,6 +92,8 @@ struct Raw {
     write: Option<String>,
     place: Option<String>,
     init: Option<String>,
+    #[serde(default)]
+    opt_in: bool,
     evidence: Option<Evidence>,
 }
 
@@ -250,6 +252,11 @@ fn check(evolution: &Evolution) -> Result<(), String> {
             ));
         }
     }
+    if evolution.opt_in && evolution.meaning.trim().is_empty() {
+        return Err(format!(
+            "evolution `{id}` is chosen by a driver's author (`opt_in`) and has no `meaning`; say what that author answers for"
+        ));
+    }
     if matches!(evolution.kind, Kind::Refuse { .. }) && evolution.meaning.trim().is_empty() {
         return Err(format!(
             "evolution `{id}` refuses without a `meaning`; say what would be lost"
@@ -303,6 +310,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         meaning: raw.meaning,
         commit: raw.commit,
         why: raw.why,
+        opt_in: raw.opt_in,
         evidence: raw.evidence,
         file: file.to_owned(),
         line,

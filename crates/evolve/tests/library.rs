@@ -114,3 +114,25 @@ fn ids_are_unique() {
     let errors = Library::from_texts([("t.toml".to_owned(), twice)]).expect_err("must be refused");
     assert!(errors.to_string().contains("t.toml:6"), "{errors}");
 }
+
+#[test]
+fn what_a_driver_must_choose_is_given_to_it_alone() {
+    let text = "[[evolution]]\nid = \"everybodys\"\nkind = \"define\"\nprovides = [\"a\"]\ntext = \"#define a b\"\n\
+                [[evolution]]\nid = \"chosen\"\nkind = \"define\"\nopt_in = true\nmeaning = \"m\"\nprovides = [\"c\"]\ntext = \"#define c d\"\n";
+    let every = Library::from_texts([("x.toml".to_owned(), text.to_owned())]).unwrap();
+    let names = |library: &Library| {
+        let ids = library.all().iter().map(|e| e.id.clone());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&every.chosen(&[]).unwrap()), ["everybodys"]);
+    let both = every.chosen(&["chosen".to_owned()]).unwrap();
+    assert_eq!(names(&both), ["everybodys", "chosen"]);
+    assert_eq!(both.for_name("c").len(), 1);
+    let why = every.chosen(&["everybodys".to_owned()]).unwrap_err();
+    assert!(
+        why.contains("everybodys") && why.contains(": chosen"),
+        "{why}"
+    );
+    let silent = text.replace("meaning = \"m\"\n", "");
+    assert!(Library::from_texts([("x.toml".to_owned(), silent)]).is_err());
+}

@@ -2,7 +2,7 @@
 
 use crate::check::{self, Found};
 use crate::derive::{self, Derived};
-use crate::driver::Driver;
+use crate::driver::{Driver, MANIFEST_FILE};
 use crate::gap::{Gap, Remedy, Risk};
 use crate::gates::{self, Finding};
 use crate::home::{self, Home};
@@ -13,6 +13,7 @@ use crate::{Error, Result, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -134,8 +135,10 @@ impl Port {
 pub struct Engine {
     /// The cache.
     pub cache: Cache,
-    /// The evolutions.
+    /// The evolutions that any driver gets.
     pub library: Library,
+    /// With those that a driver has to choose.
+    every: Library,
     /// Changes with the program and the evolutions.
     digest: String,
     views: Mutex<HashMap<String, Arc<View>>>,
@@ -150,19 +153,36 @@ impl Engine {
     /// When an evolution is malformed.
     pub fn new(cache: Cache) -> Result<Self> {
         let dir = std::env::var_os("KSPAN_EVOLUTIONS").map(PathBuf::from);
-        let library = Library::load(dir.as_deref()).map_err(|e| Error::Input(e.to_string()))?;
+        let every = Library::load(dir.as_deref()).map_err(|e| Error::Input(e.to_string()))?;
+        let library = every.chosen(&[]).map_err(Error::Input)?;
         let program = std::env::current_exe()
             .and_then(std::fs::read)
             .unwrap_or_default();
         let program = blake3::hash(&program).to_hex();
-        let digest = store::key(&[program.as_str(), &format!("{:?}", library.all())]);
+        let digest = store::key(&[program.as_str(), &format!("{:?}", every.all())]);
         Ok(Self {
             cache,
             library,
+            every,
             digest,
             views: Mutex::default(),
             lifts: Mutex::default(),
         })
+    }
+
+    /// The evolutions for a driver: with those that its manifest chooses.
+    fn library_for(&self, driver: &Driver) -> Result<Cow<'_, Library>> {
+        let ids = &driver.manifest.opt_in;
+        if ids.is_empty() {
+            return Ok(Cow::Borrowed(&self.library));
+        }
+        let wrong = |why| {
+            Error::Input(format!(
+                "{MANIFEST_FILE} of {}: {why}",
+                driver.manifest.name
+            ))
+        };
+        self.every.chosen(ids).map(Cow::Owned).map_err(wrong)
     }
 
     /// A kernel, opened once.
@@ -215,8 +235,9 @@ impl Engine {
         options: &KbuildOptions,
     ) -> Result<Checked> {
         let (home, built) = self.home(driver, options)?;
-        let found = check::gaps(&built, &home, target, &self.library);
-        let findings = self.findings(driver, &built, &home, target);
+        let library = self.library_for(driver)?;
+        let found = check::gaps(&built, &home, target, &library);
+        let findings = self.findings(driver, &built, (&home, target), &library);
         Ok(Checked {
             home,
             built,
@@ -225,7 +246,13 @@ impl Engine {
         })
     }
 
-    fn findings(&self, driver: &Driver, built: &Home, home: &View, target: &View) -> Vec<Finding> {
+    fn findings(
+        &self,
+        driver: &Driver,
+        built: &Home,
+        (home, target): (&View, &View),
+        library: &Library,
+    ) -> Vec<Finding> {
         if home.kernel.id == target.kernel.id {
             return Vec::new();
         }
@@ -242,7 +269,7 @@ impl Engine {
             target,
             own.as_deref(),
             &driver.manifest.config,
-            &self.library,
+            library,
         );
         found.extend(private_abi::undeclared(built, home, target));
         let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
@@ -459,7 +486,8 @@ impl Engine {
         (stubs, port): (&BTreeSet<String>, &mut Port),
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
-        port.findings = self.findings(driver, built, home, target);
+        let library = self.library_for(driver)?;
+        port.findings = self.findings(driver, built, (home, target), &library);
         let risky = port.findings.iter().filter(|f| f.risk > Risk::Default);
         let remedies = port.remedies.iter().filter(|r| r.risk > Risk::Default);
         let notes: Vec<String> = risky
@@ -471,7 +499,7 @@ impl Engine {
             built,
             home,
             target,
-            library: &self.library,
+            library: &library,
             lift: lift.as_deref(),
             notes: &notes,
             stubs,

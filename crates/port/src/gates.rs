@@ -14,7 +14,7 @@ use std::path::Path;
 /// A possible change of meaning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// The gate: `config`, `stub`, `returns`, `core-field`, `locking`.
+    /// The gate: `config`, `opt-in`, `stub`, `returns`, `core-field`, `locking`.
     pub gate: String,
     /// What it is about.
     pub subject: String,
@@ -48,7 +48,8 @@ pub fn findings(
                 config(used, home, target)
             }
             UseKind::Function | UseKind::Macro => {
-                stub(used, home, target).or_else(|| returns(used, home, target))
+                let named = || stub(used, home, target).or_else(|| returns(used, home, target));
+                chosen(used, home, target, library).or_else(named)
             }
             _ => None,
         };
@@ -88,6 +89,24 @@ fn finding(gate: &str, subject: &str, risk: Risk, meaning: String) -> Finding {
         meaning,
         places: Vec::new(),
     }
+}
+
+/// What stands for the function on the target is an evolution that the driver's author has chosen.
+fn chosen(used: &Use, home: &View, target: &View, library: &Library) -> Option<Finding> {
+    let known = library.for_name(&used.name).into_iter();
+    let evolution = known
+        .filter(|e| e.opt_in)
+        .find(|e| e.applies_to(target) && !e.applies_to(home))?;
+    let meaning = format!(
+        "{}() is what the evolution {} makes of it, as the driver's opt_in says: {}",
+        used.name, evolution.id, evolution.meaning
+    );
+    Some(finding(
+        "opt-in",
+        &used.name,
+        evolution.risk.into(),
+        meaning,
+    ))
 }
 
 /// A configuration symbol that compiles other code in or out on the target.

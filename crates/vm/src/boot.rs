@@ -4,6 +4,7 @@ use crate::guest::{self, Guest};
 use crate::protocol::{Line, Reader};
 use crate::qemu::{Accelerator, Qemu, find_program};
 use crate::qmp::{self, Qmp};
+use crate::tpm::{self, Tpm};
 use kspan_kernel::{Error, Result};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -38,6 +39,17 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// MiB of memory.
     pub memory: u64,
+    /// Processors.
+    pub cpus: usize,
+}
+
+impl Machine<'_> {
+    /// Whether a driver in it wants a TPM.
+    fn wants_tpm(&self) -> bool {
+        self.guests
+            .iter()
+            .any(|g| g.smoke.as_ref().is_some_and(|s| s.tpm))
+    }
 }
 
 /// How a machine ended.
@@ -89,6 +101,10 @@ impl Record {
 /// When QEMU or the sandbox cannot be started.
 pub fn run(machine: &Machine<'_>) -> Result<Record> {
     make_disks(machine)?;
+    let tpm = match machine.wants_tpm() {
+        true => Some(Tpm::start(machine.scratch)?),
+        false => None,
+    };
     let start = Instant::now();
     let mut child = command(machine)?
         .spawn()
@@ -97,6 +113,7 @@ pub fn run(machine: &Machine<'_>) -> Result<Record> {
     // However that went: no QEMU is left behind.
     let _ = child.kill();
     let _ = child.wait();
+    drop(tpm);
     let (lines, end, events, lost) = watched;
     let mut complaint = String::new();
     if let Some(mut stderr) = child.stderr.take() {
@@ -200,15 +217,15 @@ fn make_disks(machine: &Machine<'_>) -> Result<()> {
     Ok(())
 }
 
-/// QEMU in a sandbox: no network, nothing writable but the machine's own directory, and gone when kspan is gone.
-fn command(machine: &Machine<'_>) -> Result<Command> {
+/// A sandbox to start a program in: no network, nothing writable but the machine's own directory, and gone when kspan is gone.
+///
+/// # Errors
+/// When there is no bubblewrap or no such directory.
+pub fn sandbox(scratch: &Path) -> Result<Command> {
     let bwrap = find_program("bwrap").ok_or_else(|| {
         Error::Environment("bubblewrap (bwrap) is needed to run machines apart from the system: `apt-get install bubblewrap`".to_owned())
     })?;
-    let scratch = machine
-        .scratch
-        .canonicalize()
-        .map_err(Error::io(machine.scratch))?;
+    let scratch = scratch.canonicalize().map_err(Error::io(scratch))?;
     let mut command = Command::new(bwrap);
     command.args([
         "--die-with-parent",
@@ -224,10 +241,26 @@ fn command(machine: &Machine<'_>) -> Result<Command> {
         .arg(&scratch)
         .arg("--chdir")
         .arg(&scratch);
-    command.arg("--").arg(machine.qemu.program());
+    command.arg("--");
+    Ok(command)
+}
+
+/// QEMU with all that the machine has.
+fn command(machine: &Machine<'_>) -> Result<Command> {
+    let scratch = machine
+        .scratch
+        .canonicalize()
+        .map_err(Error::io(machine.scratch))?;
+    let mut command = sandbox(&scratch)?;
+    command.arg(machine.qemu.program());
     hardware(&mut command, machine);
     for (number, guest) in machine.guests.iter().enumerate() {
-        for argument in guest.smoke.iter().flat_map(|s| &s.qemu) {
+        let Some(smoke) = &guest.smoke else { continue };
+        if smoke.tpm {
+            let own = |a: &str| guest::named(a, number, "");
+            command.args(tpm::arguments().map(own));
+        }
+        for argument in &smoke.qemu {
             let argument = guest::named(argument, number, &scratch.to_string_lossy());
             let (option, value) = argument.trim().split_once(' ').unwrap_or((&argument, ""));
             command.arg(option).arg(value.trim());
@@ -263,6 +296,7 @@ fn hardware(command: &mut Command, machine: &Machine<'_>) {
         .arg("-machine")
         .arg(kind.as_deref().unwrap_or("q35"));
     command.arg("-m").arg(format!("{}M", machine.memory));
+    command.arg("-smp").arg(machine.cpus.max(1).to_string());
     command
         .arg("-kernel")
         .arg(machine.vmlinuz)
@@ -284,6 +318,7 @@ fn hardware(command: &mut Command, machine: &Machine<'_>) {
     command.args(["-qmp", "unix:qmp,server=on,wait=off"]);
 }
 
-/// The whole log on the console without delay; the machine ends when its kernel panics; interfaces keep the kernel's names.
+/// The whole log on the console without delay; the machine ends when its kernel panics; interfaces keep the kernel's names; memory
+/// that was freed or overrun is found out, and each object's allocator is kept (the older and the newer name of that option).
 const APPEND: &str = "console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 net.ifnames=0 nvme_core.multipath=0 \
-                      random.trust_cpu=on no_timer_check tsc=unstable";
+                      random.trust_cpu=on no_timer_check tsc=unstable slub_debug=FZPU slab_debug=FZPU";

@@ -1,7 +1,7 @@
 //! What the kernel's own log says of a driver: the lines between the marks that the guest put there, judged.
 
 /// Words that no driver in good health makes a kernel say. Each with the kernel's own spelling.
-const ALARMS: [&str; 18] = [
+const ALARMS: [&str; 24] = [
     "WARNING: ",
     "BUG: ",
     "kernel BUG at",
@@ -18,6 +18,12 @@ const ALARMS: [&str; 18] = [
     "soft lockup",
     "cannot create duplicate filename",
     "Slab cache still has objects",
+    "Objects remaining",
+    "Redzone overwritten",
+    "Poison overwritten",
+    "Object already free",
+    "Freepointer corrupt",
+    "Padding overwritten",
     "list_add corruption",
     "list_del corruption",
 ];

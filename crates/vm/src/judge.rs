@@ -60,7 +60,8 @@ pub enum CheckResult {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// `needs` (modules of the kernel), `load`, `own` (it is the ported module that runs), `reload`, `smoke`, `unload`, `log`.
+    /// `needs` (modules of the kernel), `load`, `own` (it is the ported module that runs), `reload`, `smoke`, `unload`, `slab`
+    /// (objects that its code allocated and left; where the kernel tells), `log`.
     pub name: String,
     /// How it went.
     pub result: CheckResult,

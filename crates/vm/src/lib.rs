@@ -16,9 +16,10 @@ mod qemu;
 mod qmp;
 mod run;
 mod suite;
+mod tpm;
 
 pub use judge::{Check, CheckResult, Outcome, Verdict};
-pub use modules::ModuleTree;
+pub use modules::{ModuleTree, module_name};
 pub use qemu::{Accelerator, Qemu};
 pub use run::{Candidate, KernelFiles, Options, Step, run};
 pub use suite::Suite;

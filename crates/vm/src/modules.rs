@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct ModuleTree {
     files: BTreeMap<String, PathBuf>,
-    built_in: BTreeSet<String>,
+    /// From `modules.builtin`; `None` where the directory has no such list.
+    built_in: Option<BTreeSet<String>>,
 }
 
 /// What a module's file says of itself.
@@ -65,9 +66,9 @@ impl ModuleTree {
                 files.insert(module_name(&name), entry.path().to_path_buf());
             }
         }
-        let built_in = std::fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
-        let built_in: BTreeSet<String> = built_in.lines().map(module_name).collect();
-        if files.is_empty() && built_in.is_empty() {
+        let listed = std::fs::read_to_string(dir.join("modules.builtin")).ok();
+        let built_in = listed.map(|text| text.lines().map(module_name).collect::<BTreeSet<_>>());
+        if files.is_empty() && built_in.as_ref().is_none_or(BTreeSet::is_empty) {
             return Err(Error::Input(format!(
                 "{}: holds no modules; name the lib/modules/RELEASE directory of the kernel",
                 dir.display()
@@ -79,7 +80,13 @@ impl ModuleTree {
     /// The kernel has this as a part of its image.
     #[must_use]
     pub fn is_built_in(&self, name: &str) -> bool {
-        self.built_in.contains(name)
+        self.built_in.as_ref().is_some_and(|b| b.contains(name))
+    }
+
+    /// Whether there is a list of what the image has built in. Debian's packages from 7.x on have none.
+    #[must_use]
+    pub fn lists_built_in(&self) -> bool {
+        self.built_in.is_some()
     }
 
     /// A module's bytes, decompressed; `None` when there is none of that name.

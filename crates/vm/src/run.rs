@@ -6,10 +6,11 @@ use crate::judge::{self, Outcome, Verdict};
 use crate::modules::{self, ModuleTree, Own};
 use crate::programs::{self, Busybox};
 use crate::qemu::{Accelerator, Qemu};
+use crate::tpm;
 use kspan_kernel::{Cache, Error, Result};
 use kspan_port::driver::Smoke;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,8 @@ pub struct Candidate {
     pub kernel: String,
     /// Its smoke test.
     pub smoke: Option<Smoke>,
+    /// Its modules that the kernel's configuration has built in, for kernels whose archive does not list them.
+    pub built_in: BTreeSet<String>,
     /// The directory and the modules of a port that builds, or why there is none.
     pub port: std::result::Result<(PathBuf, Vec<PathBuf>), String>,
 }
@@ -55,6 +58,8 @@ pub struct Options {
     pub boot_limit: Duration,
     /// MiB of memory of each.
     pub memory: u64,
+    /// Processors of each.
+    pub cpus: usize,
     /// Named, or else found out.
     pub accelerator: Option<Accelerator>,
     /// Where consoles (`KERNEL/DRIVER.log`) and records (`KERNEL/DRIVER.json`) are kept.
@@ -107,7 +112,7 @@ pub fn run(
                 files,
             }),
             Err(outcome) => {
-                step(Step::Cell(&outcome));
+                let outcome = house.keep(outcome, None)?;
                 if let Some(place) = outcomes.get_mut(index) {
                     *place = Some(outcome);
                 }
@@ -181,7 +186,9 @@ impl House<'_> {
             }
         };
         let own = modules::own_modules(dir, files)?;
-        if let Some(built_in) = own.iter().find(|o| kernel.modules.is_built_in(&o.name)) {
+        let is_built_in =
+            |o: &&Own| kernel.modules.is_built_in(&o.name) || candidate.built_in.contains(&o.name);
+        if let Some(built_in) = own.iter().find(is_built_in) {
             let why = format!(
                 "this kernel has {} built in: a module cannot take its place",
                 built_in.name
@@ -221,6 +228,9 @@ impl House<'_> {
         if let Some(lack) = self.qemu.lacks(&smoke.qemu) {
             return Ok(Err(lack));
         }
+        if let Some(lack) = smoke.tpm.then(tpm::lacking).flatten() {
+            return Ok(Err(lack));
+        }
         let mut files = Vec::new();
         for name in &smoke.programs {
             match programs::with_libraries(name)? {
@@ -255,7 +265,7 @@ impl House<'_> {
                     ..ready.blank.clone()
                 };
                 match judge::judge(&record, number, &ready.guest, &blank) {
-                    Some(outcome) => done.push((ready.index, self.keep(outcome, &record)?)),
+                    Some(outcome) => done.push((ready.index, self.keep(outcome, Some(&record))?)),
                     None => next.push(ready),
                 }
             }
@@ -265,7 +275,7 @@ impl House<'_> {
                     if before > 1 {
                         done.extend(self.try_crew(&[ready])?);
                     } else {
-                        let outcome = self.keep(never_up(ready, &record), &record)?;
+                        let outcome = self.keep(never_up(ready, &record), Some(&record))?;
                         done.push((ready.index, outcome));
                     }
                 }
@@ -301,17 +311,20 @@ impl House<'_> {
             },
             limit: self.options.limit.max(Duration::from_secs(slowest + 30)),
             memory: self.options.memory,
+            cpus: self.options.cpus,
         })
     }
 
-    /// Keeps the console, and the record beside it (a run that is ended early leaves what it found), and tells.
-    fn keep(&self, mut outcome: Outcome, record: &Record) -> Result<Outcome> {
+    /// Keeps the console, if there is one, and the record beside it (a run that is ended early leaves what it found), and tells.
+    fn keep(&self, mut outcome: Outcome, record: Option<&Record>) -> Result<Outcome> {
         let kernel = outcome.kernel.rsplit('/').next().unwrap_or(&outcome.kernel);
         let place = self.options.logs.join(kernel);
-        let console = place.join(format!("{}.log", outcome.driver));
         let full = |e: kspan_port::Error| Error::Environment(e.to_string());
-        kspan_port::store::write_bytes(&console, record.console.as_bytes()).map_err(full)?;
-        outcome.console = Some(console);
+        if let Some(record) = record {
+            let console = place.join(format!("{}.log", outcome.driver));
+            kspan_port::store::write_bytes(&console, record.console.as_bytes()).map_err(full)?;
+            outcome.console = Some(console);
+        }
         let json = place.join(format!("{}.json", outcome.driver));
         kspan_port::store::write(&json, &outcome).map_err(full)?;
         (self.step)(Step::Cell(&outcome));
@@ -390,7 +403,7 @@ fn compatible(one: &Ready, other: &Ready) -> bool {
     let alone = |r: &Ready| {
         let smoke = r.guest.smoke.as_ref();
         smoke.is_some_and(|s| {
-            s.alone || s.machine.is_some() || s.ends != kspan_port::driver::SmokeEnd::Pass
+            s.alone || s.tpm || s.machine.is_some() || s.ends != kspan_port::driver::SmokeEnd::Pass
         })
     };
     let uses = |r: &Ready, name: &String| {

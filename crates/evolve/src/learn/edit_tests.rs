@@ -210,6 +210,7 @@ fn evolution(kind: Kind) -> Evolution {
         meaning: "a \\ \"quoted\" word".to_owned(),
         commit: String::new(),
         why: "learned".to_owned(),
+        opt_in: false,
         evidence: Some(Evidence {
             tier: Tier::Likely,
             files: 3,

@@ -328,6 +328,7 @@ impl Maker<'_> {
                 "learned from {} files that {} and {} both have",
                 tally.files, self.home.release, self.target.release
             ),
+            opt_in: false,
             evidence: Some(self.evidence(tally, tier)),
             file: String::new(),
             line: 0,

@@ -9,8 +9,8 @@ use kspan_matrix::Cell;
 use kspan_port::driver::{Driver, SourceTree, read_config};
 use kspan_port::view::View;
 use kspan_port::{Engine, Port};
-use kspan_vm::{Accelerator, Candidate, KernelFiles, ModuleTree, Options, Suite};
-use std::collections::BTreeMap;
+use kspan_vm::{Accelerator, Candidate, KernelFiles, ModuleTree, Options, Suite, module_name};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,6 +49,9 @@ pub struct Args {
     /// How often each driver is unloaded and loaded again.
     #[arg(long, value_name = "N", default_value_t = 10)]
     cycles: usize,
+    /// How many processors each machine has: with more than one, races can show.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    cpus: u8,
     /// How many seconds a guest may be silent before it counts as hung.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     limit: u64,
@@ -102,7 +105,7 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let jobs = args
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let candidates = build(&engine, &drivers, &targets, jobs)?;
+    let mut candidates = build(&engine, &drivers, &targets, jobs)?;
     let mut kernels = BTreeMap::new();
     for target in &targets {
         let files = files(args, &engine.cache, &target.kernel).map(Arc::new);
@@ -110,6 +113,9 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
             Err(e @ Error::Input(_)) => Err(e.to_string()),
             other => Ok(other?),
         };
+        if matches!(&files, Ok(f) if !f.modules.lists_built_in()) {
+            find_built_in(&engine.cache, &drivers, &target.kernel, &mut candidates)?;
+        }
         kernels.insert(target.kernel.id.clone(), files);
     }
     let options = Options {
@@ -119,6 +125,7 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
         limit: Duration::from_secs(args.limit.max(1)),
         boot_limit: BOOT_LIMIT,
         memory: MEMORY,
+        cpus: usize::from(args.cpus),
         accelerator: args.accel.map(|a| match a {
             Accel::Kvm => Accelerator::Kvm,
             Accel::Tcg => Accelerator::Tcg,
@@ -171,9 +178,53 @@ fn build(
         driver: done.driver,
         kernel: done.kernel,
         smoke: cell.driver.manifest.smoke.clone(),
+        built_in: BTreeSet::new(),
         port: done.port.and_then(|port| modules_of(&port)),
     };
     Ok(done.into_iter().zip(&cells).map(candidate).collect())
+}
+
+/// What a kernel has built in when its archive does not say: a module whose symbol, by the Makefile of the tree that the driver
+/// came from, is `y` in the kernel's configuration. A driver of another origin has no symbol, and nothing is claimed of it.
+fn find_built_in(
+    cache: &Cache,
+    drivers: &[Arc<Driver>],
+    kernel: &Kernel,
+    candidates: &mut [Candidate],
+) -> anyhow::Result<()> {
+    let config = read_config(kernel)?;
+    for driver in drivers {
+        let built_in = |symbol: &String| config.get(symbol).is_some_and(|v| v == "y");
+        let names: BTreeSet<String> = symbols(cache, driver)?
+            .into_iter()
+            .filter(|(_, symbol)| built_in(symbol))
+            .map(|(module, _)| module_name(&module))
+            .collect();
+        let name = &driver.manifest.name;
+        for candidate in candidates
+            .iter_mut()
+            .filter(|c| c.driver == *name && c.kernel == kernel.id)
+        {
+            candidate.built_in.clone_from(&names);
+        }
+    }
+    Ok(())
+}
+
+/// The symbols of an imported driver's modules, where the tree that it came from is in the cache.
+fn symbols(cache: &Cache, driver: &Driver) -> kspan_kernel::Result<BTreeMap<String, String>> {
+    let Some(origin) = &driver.manifest.origin else {
+        return Ok(BTreeMap::new());
+    };
+    let Ok(home) = cache.resolve(&origin.kernel) else {
+        return Ok(BTreeMap::new());
+    };
+    let Some(source) = cache.source_tree_if_present(&home) else {
+        return Ok(BTreeMap::new());
+    };
+    let config = read_config(&home)?;
+    let value = |name: &str| config.get(name).cloned();
+    SourceTree::open(&source, &value, None)?.symbols(&origin.path)
 }
 
 /// Where a port's modules are, or why there are none.

@@ -113,6 +113,7 @@ impl SourceTree<'_> {
             name: chosen.name.clone(),
             home: home_id.to_owned(),
             version: None,
+            opt_in: Vec::new(),
             modules: units.iter().map(|u| u.name.clone()).collect(),
             private_headers: self.private_headers(&closure)?,
             origin: Some(Origin {
@@ -142,6 +143,17 @@ impl SourceTree<'_> {
             driver: Driver::load(out)?,
             notes,
         })
+    }
+
+    /// The symbols that turn on the modules of a driver, `path` as for [`SourceTree::import`]: module's name → `CONFIG_X`, of
+    /// those whose Makefile says it in one line.
+    ///
+    /// # Errors
+    /// As [`SourceTree::import`].
+    pub fn symbols(&self, path: &str) -> Result<BTreeMap<String, String>> {
+        let chosen = self.select(path)?;
+        let symbol = |m: TreeModule| Some((m.name, m.symbol?));
+        Ok(chosen.modules.into_iter().filter_map(symbol).collect())
     }
 
     /// How one module is built, its files added to the closure.

@@ -30,6 +30,10 @@ pub struct Smoke {
     /// The machine's kind, for devices that the usual one (`q35`) has no place for: `pc`. Such a driver has a machine to itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// A software TPM beside the machine; `{id}tpm` is its `tpmdev`: `-device tpm-tis,tpmdev={id}tpm`. Such a driver has a machine to
+    /// itself, and where there is no `swtpm` it is skipped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tpm: bool,
     /// Modules of the kernel to load first, which a full system would load by itself; `NAME?` where the kernel has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -147,6 +151,9 @@ pub struct Manifest {
     /// Configuration symbols that belong to the driver (`CONFIG_X`), with their values at home (`y`, `m`, a number, `"text"`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// Evolutions that are for drivers which choose them (`opt_in` there), by id. What each may change is in its `meaning`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opt_in: Vec<String>,
     /// How it is tried in an emulated machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoke: Option<Smoke>,
@@ -155,8 +162,8 @@ pub struct Manifest {
 const HEAD: &str = "\
 # This directory is a driver for kspan. It stays a plain Kbuild directory: make -C KDIR M=$PWD modules builds it.
 # name, home (the kernel it is written for) and modules are required; version, private_headers (kernel headers that
-# only this driver includes), [origin], [config] (CONFIG_ symbols of its own, with their values) and [smoke] (how
-# `kspan test` tries it) are optional.
+# only this driver includes), opt_in (evolutions that a driver has to choose), [origin], [config] (CONFIG_ symbols of its
+# own, with their values) and [smoke] (how `kspan test` tries it) are optional.
 ";
 
 impl Manifest {
@@ -282,9 +289,11 @@ mod tests {
             ]),
             private_headers: vec!["linux/x.h".into()],
             version: Some("1.2".into()),
+            opt_in: vec!["x".into()],
             smoke: Some(Smoke {
                 qemu: vec!["-device lsi53c895a".into()],
                 machine: Some("pc".into()),
+                tpm: true,
                 modules: vec!["sd_mod".into()],
                 programs: vec!["ip".into()],
                 disks: vec!["d".into()],

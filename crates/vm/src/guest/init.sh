@@ -8,6 +8,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /run /tmp /dev/pts
 mount -t devpts devpts /dev/pts 2>/run/err
+mount -t debugfs debugfs /sys/kernel/debug 2>/run/err
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 
@@ -129,6 +130,39 @@ needs() {
     done
 }
 
+# Objects in the kernel's memory whose allocator is code that is gone, as lines `CACHE COUNT`: the kernel keeps for each object who
+# allocated it (slub_debug=U), and has a bare address for a module that was unloaded. Newer kernels have the first files, older the second.
+orphans() {
+    grep -sHE '^ *[0-9]+ 0x' /sys/kernel/debug/slab/*/alloc_traces /sys/kernel/slab/*/alloc_calls |
+        sed -n 's|.*/\([^/]*\)/alloc_[a-z]*: *\([0-9]*\) 0x.*|\1 \2|p'
+}
+
+counted() { awk '{ n += $2 } END { print n + 0 }' "$1"; }
+
+# What every load leaves behind is a leak; what is left once may have been handed to the kernel, and is only noted.
+slab() {
+    tries=0
+    while :; do
+        orphans >/run/orphans
+        left=$(($(counted /run/orphans) - before_count))
+        if [ $left -le "$cycles" ] || [ $tries -ge 5 ]; then break; fi
+        tries=$((tries + 1))
+        sleep 1
+    done
+    if [ $left -gt 0 ]; then
+        why="$left objects of the unloaded driver remain: $(sort -k2nr /run/orphans | head -n3 | tr '\n' ' ')"
+    fi
+    [ $left -le "$cycles" ]
+}
+
+# Whether this kernel tells.
+tells_allocators() {
+    for file in /sys/kernel/debug/slab/kmalloc-64/alloc_traces /sys/kernel/slab/kmalloc-64/alloc_calls; do
+        if grep -qsE '^ *[0-9]+ [a-z_]' $file; then return 0; fi
+    done
+    return 1
+}
+
 try() {
     d=$1
     i=${d##*/}
@@ -139,11 +173,13 @@ try() {
     cycles=$(cat "$d/cycles")
     mark "begin $i"
     say begin "$i"
+    orphans >/run/orphans
+    before_count=$(counted /run/orphans)
     if check needs needs && check load load_all && check own is_own; then
         check reload reload || load_all
         mark "smoke $i"
         if [ -f "$d/smoke" ]; then check smoke smoke; fi
-        check unload unload_all
+        if check unload unload_all && tells_allocators; then check slab slab; fi
     fi
     mark "end $i"
     say end "$i" "$(taint)"
