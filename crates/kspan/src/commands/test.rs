@@ -80,7 +80,7 @@ enum Accel {
 /// A guest's memory in MiB: enough for any of the suite's drivers.
 const MEMORY: u64 = 768;
 /// How long a kernel may take to come up under translation on a busy machine.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs it.
 ///

@@ -131,10 +131,11 @@ needs() {
 }
 
 # Objects in the kernel's memory whose allocator is code that is gone, as lines `CACHE COUNT`: the kernel keeps for each object who
-# allocated it (slub_debug=U), and has a bare address for a module that was unloaded. Newer kernels have the first files, older the second.
+# allocated it (slub_debug=U), and has a bare address for a module that was unloaded. Before 5.14 that is a file in sysfs, which ends
+# after a page and tells too little.
 orphans() {
-    grep -sHE '^ *[0-9]+ 0x' /sys/kernel/debug/slab/*/alloc_traces /sys/kernel/slab/*/alloc_calls |
-        sed -n 's|.*/\([^/]*\)/alloc_[a-z]*: *\([0-9]*\) 0x.*|\1 \2|p'
+    grep -sHE '^ *[0-9]+ 0x' /sys/kernel/debug/slab/*/alloc_traces |
+        sed -n 's|.*/\([^/]*\)/alloc_traces: *\([0-9]*\) 0x.*|\1 \2|p'
 }
 
 counted() { awk '{ n += $2 } END { print n + 0 }' "$1"; }
@@ -143,9 +144,11 @@ counted() { awk '{ n += $2 } END { print n + 0 }' "$1"; }
 slab() {
     tries=0
     while :; do
+        # It takes its time to read who allocated what: the host is to know that somebody is at it.
+        say step "$i" "slab-$tries"
         orphans >/run/orphans
         left=$(($(counted /run/orphans) - before_count))
-        if [ $left -le "$cycles" ] || [ $tries -ge 5 ]; then break; fi
+        if [ $left -le "$cycles" ] || [ $tries -ge 2 ]; then break; fi
         tries=$((tries + 1))
         sleep 1
     done
@@ -156,12 +159,7 @@ slab() {
 }
 
 # Whether this kernel tells.
-tells_allocators() {
-    for file in /sys/kernel/debug/slab/kmalloc-64/alloc_traces /sys/kernel/slab/kmalloc-64/alloc_calls; do
-        if grep -qsE '^ *[0-9]+ [a-z_]' $file; then return 0; fi
-    done
-    return 1
-}
+tells_allocators() { grep -qsE '^ *[0-9]+ [a-z_]' /sys/kernel/debug/slab/kmalloc-64/alloc_traces; }
 
 try() {
     d=$1

@@ -77,6 +77,13 @@ disk_works() {
 }
 
 PATH=/kspan/bin:$PATH
+# This shell takes its own `ip` before any in PATH; a function comes before both.
+for program in /kspan/bin/*; do
+    case ${program##*/} in
+    *[!a-z0-9_]*) ;;
+    *) eval "${program##*/}() { $program \"\$@\"; }" ;;
+    esac
+done
 set -e
 cd /tmp
 set -x
