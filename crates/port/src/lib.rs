@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod carry;
+pub mod cfile;
 pub mod cfn;
 pub mod check;
 pub mod derive;

@@ -150,7 +150,7 @@ struct Declared {
 
 impl Declared {
     fn read(text: &str) -> Self {
-        let blanked = crate::lift::blank_directives(text);
+        let blanked = crate::cfile::blank_directives(text);
         let mut out = Self::default();
         let mut words: Vec<&str> = Vec::new();
         let mut depth = 0usize;
