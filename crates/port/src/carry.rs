@@ -269,8 +269,11 @@ impl Builder<'_> {
                 Some(why) => format!("{}, and it cannot be taken along: {why}", lacking()),
                 None => lacking(),
             })?;
+        self.records_of(&found.text);
         self.dependencies(&found.text, name, &def.header)?;
         self.include_origin(&def.header);
+        // What every C file of the kernel has before its own text.
+        self.closure.includes.insert("linux/module.h".to_owned());
         let (risk, meaning) = touched(self.sources, &found.text, &found.text);
         self.push(Unit {
             name: name.to_owned(),
@@ -288,6 +291,20 @@ impl Builder<'_> {
             replaces: renamed.is_some(),
         });
         Ok(())
+    }
+
+    /// A function reaches into what a prototype only points at: the whole of each structure that the target lacks, where
+    /// it can be had.
+    fn records_of(&mut self, text: &str) {
+        for word in lex::words(text) {
+            let defs = self.sources.home.facts.defs(&word);
+            let whole =
+                |d: &Def| matches!(&d.detail, Detail::Record { fields, .. } if !fields.is_empty());
+            if !self.sources.target.has(&word) && defs.first().is_some_and(whole) {
+                // Where it cannot, the compiler says whether it is needed.
+                let _ = self.provide(&word);
+            }
+        }
     }
 
     /// What the home kernel's header has for kernels without the feature. A function of a module comes with that module instead.

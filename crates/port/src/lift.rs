@@ -53,9 +53,16 @@ impl Ground for Sources<'_> {
         let facts = &self.target.facts;
         let defs = facts.defs(name);
         !defs.is_empty()
-            && defs
-                .iter()
-                .all(|d| matches!(d.detail, Detail::Function { body: false, .. }))
+            && defs.iter().all(|d| {
+                matches!(
+                    d.detail,
+                    Detail::Function {
+                        body: false,
+                        is_static: false,
+                        ..
+                    }
+                )
+            })
             && facts.export(name).is_none()
     }
 }
@@ -104,7 +111,7 @@ impl Index {
             seen: Vec::new(),
             parts: Vec::new(),
         };
-        lift.take(name)
+        lift.whole(name)
             .map_err(|why| Some(format!("{} {why}", file.display())))?;
         let line = source.line_of(name).unwrap_or(1);
         let origin = format!(
@@ -129,6 +136,18 @@ struct Lift<'a> {
 }
 
 impl Lift<'_> {
+    fn whole(&mut self, name: &str) -> std::result::Result<(), String> {
+        self.take(name)?;
+        let foreign = self.seen.iter().find(|name| {
+            matches!(self.source.item(name), Some(Item::Type(text)) if is_record(text))
+                && !self.parts.iter().any(|part| makes_one(part, name))
+        });
+        // The target's own file may lay out such an object in another way.
+        foreign.map_or(Ok(()), |tag| {
+            Err(format!("works on objects of its own struct {tag}"))
+        })
+    }
+
     fn take(&mut self, name: &str) -> std::result::Result<(), String> {
         self.seen.push(name.to_owned());
         let text = match self.source.item(name) {
@@ -169,6 +188,24 @@ impl Lift<'_> {
         }
         Ok(())
     }
+}
+
+fn is_record(text: &str) -> bool {
+    text.starts_with("struct ") || text.starts_with("union ")
+}
+
+/// A text has a variable of a record's type, not only pointers to one.
+fn makes_one(text: &str, tag: &str) -> bool {
+    let mut words = lex::tokens(text.as_bytes()).filter_map(|(_, range)| text.get(range));
+    while words.by_ref().any(|w| w == tag) {
+        if words
+            .next()
+            .is_some_and(|w| w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// A name that stands in a text without a call, too: a parameter or a variable that holds a function.
@@ -242,7 +279,7 @@ mod tests {
 
     const FILE: &str = "#include <linux/x.h>\n#define LIMIT 4\nstruct pair {\n\tint a;\n};\nstatic const int table[] = { 1, 2 };\nstatic int count;\n\
 static int help(struct pair *p)\n{\n\treturn table[p->a] + LIMIT;\n}\n\n/* c */\nint leaf(int a)\n{\n\tstruct pair p = { a };\n\n\treturn help(&p);\n}\n\
-EXPORT_SYMBOL_GPL(leaf);\n\nint counted(void)\n{\n\treturn count++;\n}\nint inner(void)\n{\n\treturn hidden();\n}\nint outer(int (*run)(void))\n{\n\treturn run() + secret();\n}\n";
+EXPORT_SYMBOL_GPL(leaf);\n\nint counted(void)\n{\n\treturn count++;\n}\nint reach(void *p)\n{\n\tstruct pair *own = p;\n\n\treturn own->a;\n}\nint inner(void)\n{\n\treturn hidden();\n}\nint outer(int (*run)(void))\n{\n\treturn run() + secret();\n}\n";
 
     struct Headers;
     impl Ground for Headers {
@@ -262,7 +299,12 @@ EXPORT_SYMBOL_GPL(leaf);\n\nint counted(void)\n{\n\treturn count++;\n}\nint inne
             seen: Vec::new(),
             parts: Vec::new(),
         };
-        lift.take(name).map(|()| lift.parts.join("\n"))
+        lift.whole(name).map(|()| lift.parts.join("\n"))
+    }
+
+    #[test]
+    fn an_object_that_the_core_made_may_look_otherwise_there() {
+        assert!(lifted("reach").unwrap_err().contains("its own struct pair"));
     }
 
     #[test]

@@ -77,10 +77,8 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
     {
         return returns_nothing(spot, target);
     }
-    if message.starts_with("passing argument") && is_number_for_pointer(message) {
-        return vec![Need::Signature {
-            name: first.to_owned(),
-        }];
+    if let Some(name) = number_for_pointer(message, home, target) {
+        return vec![Need::Signature { name }];
     }
     names(message, &quoted, spot, home, target)
 }
@@ -99,9 +97,22 @@ fn returns_nothing(spot: &Spot<'_>, target: &View) -> Vec<Need> {
         .collect()
 }
 
-/// The parameter is a pointer where it was a number, or the other way round.
-fn is_number_for_pointer(message: &str) -> bool {
-    message.contains("makes pointer from integer") || message.contains("makes integer from pointer")
+/// The function whose parameter is a pointer where it was a number, or the other way round.
+fn number_for_pointer(message: &str, home: &View, target: &View) -> Option<String> {
+    let rest = message.strip_prefix("passing argument ")?;
+    if !rest.contains("makes pointer from integer") && !rest.contains("makes integer from pointer")
+    {
+        return None;
+    }
+    let at = rest
+        .split(' ')
+        .next()?
+        .parse::<usize>()
+        .ok()?
+        .checked_sub(1)?;
+    let name = rest.split('\'').nth(1)?;
+    let is_pointer = |view: &View| Some(view.parameter(name, at)?.contains('*'));
+    (is_pointer(home)? != is_pointer(target)?).then(|| name.to_owned())
 }
 
 /// The macro that compares two values, one of which is signed here and was not at home, or the other way round.
