@@ -30,6 +30,7 @@ pub mod store;
 pub mod stub;
 pub mod take_up;
 pub mod understand;
+pub mod unqualify;
 pub mod view;
 pub mod words;
 
