@@ -34,12 +34,12 @@ pub struct Args {
     /// Drivers of several source files instead of single-file ones.
     #[arg(long)]
     multi: bool,
-    /// Leave out of the sample, by name, what has more C files: a graphics driver alone takes an hour of two processors.
-    #[arg(long, value_name = "N")]
-    most_files: Option<usize>,
     /// Upgrade the drivers' own sources instead of porting them; of drivers that both trees have.
     #[arg(long)]
     upgrade: bool,
+    /// With --upgrade: also port each upgraded source back to the kernel that it came from.
+    #[arg(long, requires = "upgrade")]
+    round_trip: bool,
     /// Paths in the tree (one a line) instead of a random sample.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
@@ -63,11 +63,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(Cache::open()?)?;
     let home = engine.view(&args.home)?;
     let target = engine.view(&args.on)?;
-    let (paths, left_out) = paths(args, &engine, &home, &target)?;
-    let (drivers, failed) = import(&paths, &engine, &home)?;
+    let (drivers, failed) = import(args, &engine, &home, &target)?;
     if args.upgrade {
-        let record = upgrade::record(args.jobs, &engine, (&home, &target), &drivers, &failed);
-        return finish(args, &engine, record, &left_out, old.as_ref());
+        let record = upgrade::record(
+            (args.jobs, args.round_trip),
+            &engine,
+            (&home, &target),
+            &drivers,
+            &failed,
+        );
+        return finish(args, &engine, record, old.as_ref());
     }
     let cells: Vec<Cell> = drivers
         .iter()
@@ -91,7 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     let paths: Vec<&str> = drivers.iter().map(|(p, _)| p.as_str()).collect();
     let record = record(&home, &target, &paths, &done, &failed);
-    finish(args, &engine, record, &left_out, old.as_ref())
+    finish(args, &engine, record, old.as_ref())
 }
 
 /// Keeps and prints a record.
@@ -99,10 +104,8 @@ fn finish(
     args: &Args,
     engine: &Engine,
     mut record: Value,
-    left_out: &[String],
     old: Option<&Value>,
 ) -> anyhow::Result<ExitCode> {
-    record["left_out"] = json!(left_out);
     record["seed"] = json!(args.seed);
     record["multi"] = json!(args.multi);
     let stored = store_record(&engine.cache, args, &record)?;
@@ -110,9 +113,6 @@ fn finish(
         println!("{}", serde_json::to_string_pretty(&record)?);
     } else {
         print_text(&record);
-        if !left_out.is_empty() {
-            println!("left out, being too large: {}", left_out.join(", "));
-        }
         println!("stored in {}", stored.display());
     }
     if let Some(old) = old {
@@ -123,42 +123,36 @@ fn finish(
 
 pub(crate) type Imported = Vec<(String, Arc<Driver>)>;
 
-/// The drivers to run, by path, and those of the sample that are left out.
-fn paths(
+/// Imports the sample, each driver once, into the cache.
+fn import(
     args: &Args,
     engine: &Engine,
     home: &View,
     target: &View,
-) -> anyhow::Result<(Vec<String>, Vec<String>)> {
-    if let Some(file) = &args.list {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
-        return Ok((lines.map(str::to_owned).collect(), Vec::new()));
-    }
-    let root = engine.cache.source_tree(&home.kernel)?;
-    let mut modules = modules(engine, home, &root)?;
-    if args.upgrade {
-        let there = engine.cache.source_tree(&target.kernel)?;
-        modules.retain(|m| there.join(m.path()).exists());
-    }
-    let most = args.most_files.unwrap_or(usize::MAX);
-    let names = |of: Vec<TreeModule>| {
-        let path = |m: &TreeModule| m.path().to_string_lossy().into_owned();
-        of.iter().map(path).collect::<Vec<_>>()
-    };
-    let (chosen, left_out) = sample(&modules, args.sample, args.seed, args.multi)
-        .into_iter()
-        .partition(|m| m.objects.len() <= most);
-    Ok((names(chosen), names(left_out)))
-}
-
-/// Imports drivers, each once, into the cache.
-fn import(
-    paths: &[String],
-    engine: &Engine,
-    home: &View,
 ) -> anyhow::Result<(Imported, Vec<(String, String)>)> {
     let root = engine.cache.source_tree(&home.kernel)?;
+    let paths = match &args.list {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            text.lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .map(str::to_owned)
+                .collect()
+        }
+        None => {
+            let mut modules = modules(engine, home, &root)?;
+            if args.upgrade {
+                let there = engine.cache.source_tree(&target.kernel)?;
+                modules.retain(|m| there.join(m.path()).exists());
+            }
+            let chosen = sample(&modules, args.sample, args.seed, args.multi);
+            chosen
+                .iter()
+                .map(|m| m.path().to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+        }
+    };
     let base = base(engine, home)?;
     let results: Vec<_> = paths
         .par_iter()
@@ -345,6 +339,16 @@ fn print_text(record: &Value) {
         share("clean"),
         record["broken"]
     );
+    if let Some(back) = record["back"].as_u64() {
+        println!(
+            "ported back to {}: {back} of the {} that build",
+            record["home"].as_str().unwrap_or(""),
+            record["builds"]
+        );
+    }
+    if let Some(count) = record["with_family"].as_u64().filter(|n| *n > 0) {
+        println!("{count} of them with modules of their family");
+    }
     for (what, count) in frequent_gaps(record) {
         println!("{count:4} {what}");
     }

@@ -61,9 +61,14 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
             .split_once('#')
             .is_some_and(|(function, _)| view.has(function)),
         Kind::Callback { record, field, .. } => view.has_field(record, first_step(field)),
-        Kind::Access { record, field, .. }
-        | Kind::DropField { record, field }
-        | Kind::Refuse { record, field } => view.has(record) && !view.has_field(record, field),
+        Kind::Access { record, field, .. } => {
+            // A structure that the target keeps to itself is there without members; what serves one is named in `has`.
+            let known = view.has(record) || !evolution.has.is_empty();
+            known && (!view.has_field(record, field) || evolution.upgrade.is_of_member())
+        }
+        Kind::DropField { record, field } | Kind::Refuse { record, field } => {
+            view.has(record) && !view.has_field(record, field)
+        }
         Kind::Header { home, target } => !view.header_exists(home) && view.header_exists(target),
     }
 }

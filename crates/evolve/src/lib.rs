@@ -12,8 +12,13 @@ pub mod learn;
 mod library;
 mod model;
 mod read;
+mod skeleton;
 
 pub use conditions::KernelView;
 pub use library::{Library, Plan};
-pub use model::{Condition, Evidence, Evolution, Kind, Rewrite, Risk, Tier};
+pub use model::{
+    Becomes, Condition, Evidence, Evolution, InUpgrade, Kind, Made, Moves, Rewrite, Risk, Sets,
+    Tier,
+};
 pub use read::{LoadError, LoadErrors};
+pub use skeleton::skeleton;

@@ -200,7 +200,7 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rewrite {
-    /// The expression; `{0}`, `{1}` are the arguments.
+    /// The expression; `{0}`, `{1}` are the arguments, and `{name.1}` is argument 1 of the driver's only call of `name`.
     pub to: String,
     /// Its value is another than the home form's: only a use as a statement is rewritten.
     #[serde(default)]
@@ -212,6 +212,98 @@ pub struct Rewrite {
     /// goes into the call as `{value}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folds: Option<String>,
+    /// Only in a function that serves this callback (`record.member`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+}
+
+/// An initialiser that tables of the driver get.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sets {
+    /// Tag of the tables' structure.
+    pub record: String,
+    /// The member.
+    pub field: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A function of the driver that a macro calls by a name which it puts together.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// The function's name; `{0}` is the macro's first argument.
+    pub name: String,
+    /// Parameters that the macro no longer passes, by type, with the expression that has their value.
+    pub drops: BTreeMap<String, String>,
+}
+
+/// Where members went: into a table that the structure points to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moves {
+    /// The member that points to the table.
+    pub link: String,
+    /// Tag of the table's structure.
+    pub record: String,
+}
+
+/// Tables of one structure that become something else.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Becomes {
+    /// Tag of the tables' structure.
+    pub record: String,
+    /// What stands for the declaration of a table: `{table}` is its name, `{ops.add}` the value of a member. A line that begins with
+    /// `?member ` stands only where the member is set, one with `!member ` where it is not.
+    pub text: String,
+    /// Members that may be set without a place in the text.
+    #[serde(default)]
+    pub drops: Vec<String>,
+}
+
+/// What `kspan upgrade` does beyond an evolution's own form: changes of several places that belong together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InUpgrade {
+    /// What stands for an assignment to one element of a member that became constant: `{0}` is a pointer to the structure,
+    /// `{1}` the index, `{2}` the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub element: Option<String>,
+    /// By function that is handed the member to write to it: what stands for the call; `{0}` is a pointer to the structure,
+    /// `{1}`, `{2}` are the call's further arguments.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub into: BTreeMap<String, String>,
+    /// An expression that stands for every use of a member; `{0}` is a pointer to the structure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Definitions that the driver gets, under names that begin with `kspan_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Initialisers that the driver's tables get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<Sets>,
+    /// Where the member's initialiser goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Moves>,
+    /// Structures of the driver's own functions that have another name, by the old tag; only where the home kernel lacks the new one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renames: BTreeMap<String, String>,
+    /// What the driver's tables of a structure become.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<Becomes>,
+    /// Of a macro: the driver's function that it calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<Made>,
+}
+
+impl InUpgrade {
+    /// It speaks of a member that the target may well have, of another kind.
+    #[must_use]
+    pub fn is_of_member(&self) -> bool {
+        self.element.is_some() || !self.into.is_empty() || self.place.is_some()
+    }
 }
 
 /// One change of the kernel's API and how a target without it is served.
@@ -244,6 +336,8 @@ pub struct Evolution {
     /// For `kspan upgrade`, where the text is not what a maintainer would write at a use: by provided name, the expression in the
     /// target's own API; `{0}` is the first argument.
     pub rewrite: BTreeMap<String, Rewrite>,
+    /// For `kspan upgrade`: places that change together.
+    pub upgrade: InUpgrade,
     /// What it may do to meaning.
     pub risk: Risk,
     /// What differs, where `risk` is above none.

@@ -1,6 +1,6 @@
 //! From TOML to evolutions, with file and line in every complaint.
 
-use crate::model::{Condition, Evidence, Evolution, Kind, Rewrite, Risk};
+use crate::model::{Condition, Evidence, Evolution, InUpgrade, Kind, Rewrite, Risk};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,6 +71,8 @@ struct Raw {
     needs: Vec<String>,
     #[serde(default)]
     rewrite: BTreeMap<String, Rewrite>,
+    #[serde(default)]
+    upgrade: InUpgrade,
     #[serde(default)]
     risk: Risk,
     #[serde(default)]
@@ -222,7 +224,7 @@ fn check(evolution: &Evolution) -> Result<(), String> {
     if let Some(name) = evolution
         .rewrite
         .keys()
-        .find(|n| !evolution.provides.contains(n))
+        .find(|n| !evolution.provides.contains(n) && evolution.upgrade.becomes.is_none())
     {
         return Err(format!(
             "evolution `{id}` rewrites `{name}`, which it does not provide; add it to `provides`"
@@ -255,6 +257,19 @@ fn check(evolution: &Evolution) -> Result<(), String> {
     if evolution.opt_in && evolution.meaning.trim().is_empty() {
         return Err(format!(
             "evolution `{id}` is chosen by a driver's author (`opt_in`) and has no `meaning`; say what that author answers for"
+        ));
+    }
+    let upgrade = &evolution.upgrade;
+    if upgrade.is_of_member() && !matches!(evolution.kind, Kind::Access { .. }) {
+        return Err(format!(
+            "evolution `{id}`: `upgrade.element`, `.into` and `.place` are for a member; give it the kind `access`"
+        ));
+    }
+    if let Some(made) = &upgrade.function
+        && (!made.name.contains("{0}") || evolution.provides.is_empty())
+    {
+        return Err(format!(
+            "evolution `{id}`: `upgrade.function.name` must hold {{0}}, the macro's first argument, and the macro stand in `provides`"
         ));
     }
     if matches!(evolution.kind, Kind::Refuse { .. }) && evolution.meaning.trim().is_empty() {
@@ -306,6 +321,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         includes: raw.includes,
         needs: raw.needs,
         rewrite: raw.rewrite,
+        upgrade: raw.upgrade,
         risk: raw.risk,
         meaning: raw.meaning,
         commit: raw.commit,

@@ -85,27 +85,65 @@ fn an_old_driver_is_moved_and_serves_the_old_kernel_still() {
 }
 
 #[test]
-fn in_a_repository_each_change_is_a_commit() {
+fn in_a_repository_each_commit_builds_on_one_of_the_two_kernels() {
     let driver = lantern();
     repository(driver.path());
     kspan(&["upgrade", text(driver.path()), "--to", HOME])
         .ends(0)
         .says("commits");
-    let log = git(driver.path(), &["log", "--format=%s"]);
-    for subject in [
-        "lantern: use strscpy() instead of strlcpy",
-        "lantern: platform_driver.remove: return void",
+    let log = git(driver.path(), &["log", "--format=%B"]);
+    for words in [
+        "lantern: drop MODULE_SUPPORTED_DEVICE",
+        "lantern: switch to the API of",
+        "platform_driver.remove: return void:",
+        "Evolution: i2c-probe-id",
+        "Signed-off-by: A Person <a@example.org>",
     ] {
-        // The guard's branch for old kernels stays as it is without --drop-compat.
-        assert_eq!(log.contains(subject), !subject.contains("strlcpy"), "{log}");
+        assert!(log.contains(words), "{words}: {log}");
     }
-    let body = git(driver.path(), &["log", "--format=%B"]);
-    assert!(
-        body.contains("Signed-off-by: A Person <a@example.org>")
-            && body.contains("Evolution: i2c-probe-id"),
-        "{body}"
-    );
+    // The guard's branch for old kernels stays as it is without --drop-compat.
+    assert!(!log.contains("instead of strlcpy"), "{log}");
     assert_eq!(git(driver.path(), &["status", "--porcelain"]), "");
+
+    let commits = git(driver.path(), &["rev-list", "--reverse", "HEAD"]);
+    let commits: Vec<&str> = commits.lines().collect();
+    assert!(commits.len() >= 3, "{log}");
+    for commit in &commits {
+        let work = tempfile::tempdir().unwrap();
+        let tree = work.path().join("tree");
+        git(
+            driver.path(),
+            &["worktree", "add", "-q", "--detach", text(&tree), commit],
+        );
+        let last = Some(commit) == commits.last();
+        make(if last { HOME } else { THEN }, &tree).ends(0);
+        git(
+            driver.path(),
+            &["worktree", "remove", "--force", text(&tree)],
+        );
+    }
+}
+
+#[test]
+fn who_interrupts_an_upgrade_finds_the_source_as_it_was() {
+    let driver = lantern();
+    repository(driver.path());
+    let before = git(driver.path(), &["rev-parse", "HEAD"]);
+    let source = std::fs::read(driver.path().join("lantern.c")).unwrap();
+    let mut running = support::command(&["upgrade", text(driver.path()), "--to", HOME])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(running.try_wait().unwrap().is_none(), "it was too quick");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(git(driver.path(), &["rev-parse", "HEAD"]), before);
+    assert_eq!(git(driver.path(), &["status", "--porcelain"]), "");
+    assert_eq!(
+        std::fs::read(driver.path().join("lantern.c")).unwrap(),
+        source
+    );
+    kspan(&["upgrade", text(driver.path()), "--to", HOME]).ends(0);
 }
 
 #[test]

@@ -206,6 +206,7 @@ fn evolution(kind: Kind) -> Evolution {
         includes: vec!["linux/b.h".to_owned()],
         needs: Vec::new(),
         rewrite: Default::default(),
+        upgrade: Default::default(),
         risk: Risk::Default,
         meaning: "a \\ \"quoted\" word".to_owned(),
         commit: String::new(),

@@ -321,6 +321,7 @@ impl Maker<'_> {
             includes: Vec::new(),
             needs: Vec::new(),
             rewrite: BTreeMap::new(),
+            upgrade: crate::model::InUpgrade::default(),
             risk: judged.0,
             meaning: judged.1,
             commit: String::new(),

@@ -1,4 +1,4 @@
-//! `kspan evolution`: list, show and test evolutions.
+//! `kspan evolution`: list, show, test and begin evolutions.
 
 use super::learn::kind_word;
 use super::why::views;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// List, show and test evolutions.
+/// List, show, test and begin evolutions.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -34,6 +34,16 @@ enum What {
     Show {
         /// Its id.
         id: String,
+    },
+    /// Print the skeleton of a new one: a header, member, call or name, and what stands for it now.
+    New {
+        /// What drivers write: `<linux/a.h>`, `struct a.b`, `f({0}, {1})` or `NAME`.
+        old: String,
+        /// What the newer API has for it; for all but a header any expression of {0}, {1}.
+        new: String,
+        /// Its id [default: after the old form].
+        #[arg(long)]
+        id: Option<String>,
     },
     /// Compile each on every kernel where its conditions hold; one that applies nowhere is told.
     Test {
@@ -60,6 +70,7 @@ pub fn run(
         .or_else(|| std::env::var_os("KSPAN_EVOLUTIONS").map(PathBuf::from));
     let library = Library::load(dir.as_deref())?;
     match &args.what {
+        What::New { old, new, id } => begin(id.as_deref(), old, new, json),
         What::List { filter } => list(&library, filter.as_deref(), json),
         What::Show { id } => show(&library, id, json),
         What::Test { filter, on } => {
@@ -67,6 +78,15 @@ pub fn run(
             test(&engine, &library, filter.as_deref(), on, json)
         }
     }
+}
+
+fn begin(id: Option<&str>, old: &str, new: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let text = kspan_evolve::skeleton(id, old, new).map_err(kspan_kernel::Error::Input)?;
+    match json {
+        true => println!("{}", json!({ "evolution": text })),
+        false => print!("{text}"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn matches(e: &Evolution, filter: Option<&str>) -> bool {

@@ -61,7 +61,7 @@ pub enum Command {
     Learn(learn::Args),
     /// Tell the life of an API across kernels, and the evolutions that cover it.
     Why(why::Args),
-    /// List, show and test evolutions.
+    /// List, show, test and begin evolutions.
     Evolution(evolution::Args),
     /// Manage modules as packages: a drop-in for dkms.
     Dkms(dkms::Args),

@@ -51,7 +51,11 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
         jobs: 2,
         ..KbuildOptions::default()
     };
-    let upgrade = upgrade::upgrade(&engine, &driver, &target, &options, args.drop_compat)?;
+    let manner = upgrade::Manner {
+        drop_compat: args.drop_compat,
+        ordered: true,
+    };
+    let upgrade = upgrade::upgrade(&engine, &driver, &target, &options, manner)?;
     let written = if upgrade.broken.is_some() {
         Vec::new()
     } else {

@@ -41,6 +41,8 @@ pub struct Reshape {
     /// What a function that returned nothing returns.
     value: Option<String>,
     becomes_void: bool,
+    /// What the function is handed of another type, in words.
+    retyped: Vec<String>,
 }
 
 /// What an evolution knows of a callback.
@@ -85,6 +87,7 @@ impl Reshape {
                 None => lost.push((index, told(known, &param.ty))),
             }
         }
+        let retyped = by_place(have, want, &mut slots, &mut lost);
         let mut taken: BTreeSet<String> = body.clone();
         let mut texts = Vec::new();
         for (slot, param) in slots.iter().zip(&want.params) {
@@ -137,6 +140,7 @@ impl Reshape {
             value: (is_void(had) && changed)
                 .then(|| known.ret.clone().unwrap_or_else(|| "0".to_owned())),
             becomes_void: changed && is_void(wants),
+            retyped,
         })
     }
 
@@ -171,11 +175,17 @@ impl Reshape {
                 .all(|(j, s)| s.from == Some(j))
     }
 
-    /// The edits of the definition whose first token stands at `start`, and what its return loses.
+    /// The edits of the definition whose first token stands at `start`, and what its return loses. What stands in `gone` is deleted
+    /// by other changes.
     ///
     /// # Errors
     /// Says what in the definition cannot be rewritten.
-    pub fn definition(&self, text: &str, start: usize) -> Result<(Vec<Edit>, String), String> {
+    pub fn definition(
+        &self,
+        text: &str,
+        start: usize,
+        gone: &[Range<usize>],
+    ) -> Result<(Vec<Edit>, String), String> {
         let head = self.head(text, start)?;
         let mut edits = self.head_edits(text, &head)?;
         let bytes = text.as_bytes();
@@ -185,9 +195,17 @@ impl Reshape {
             .start;
         let close = lex::closing(bytes, open).ok_or("unbalanced braces")?;
         let body = open + 1..close;
-        edits.extend(self.lost_variables(text, &head, &body)?);
-        let (returns, meaning) = self.returns(text, &body)?;
+        edits.extend(self.lost_variables(text, &head, &body, gone)?);
+        let (returns, mut meaning) = self.returns(text, &body)?;
         edits.extend(returns);
+        if !self.retyped.is_empty() {
+            let gap = if meaning.is_empty() { "" } else { "; " };
+            meaning.push_str(&format!(
+                "{gap}{}() is handed {}: the compiler knows all that it uses of that, the meaning was not compared",
+                self.name,
+                self.retyped.join(", ")
+            ));
+        }
         Ok((edits, meaning))
     }
 
@@ -386,9 +404,16 @@ impl Reshape {
         text: &str,
         head: &Head,
         body: &Range<usize>,
+        gone: &[Range<usize>],
     ) -> Result<Vec<Edit>, String> {
         let inner = text.get(body.clone()).unwrap_or_default();
-        let words = lex::words(inner);
+        let deletions: Vec<Edit> = gone
+            .iter()
+            .filter(|g| body.start <= g.start && g.end <= body.end)
+            .map(|g| Edit::delete(g.start - body.start..g.end - body.start))
+            .collect();
+        let left = super::edit::apply(inner.as_bytes(), &deletions).text;
+        let words = lex::words(&String::from_utf8_lossy(&left));
         let mut lines = String::new();
         for (i, expression) in &self.lost {
             let name = self.names.get(*i).map_or("", String::as_str);
@@ -568,7 +593,8 @@ fn next_token(bytes: &[u8], from: usize) -> Option<Range<usize>> {
 }
 
 /// Where the declaration around a name starts: behind the last `;`, `}` or directive.
-fn declaration_start(text: &str, at: usize) -> usize {
+#[must_use]
+pub fn declaration_start(text: &str, at: usize) -> usize {
     let mut start = 0;
     let mut line = 0;
     for part in text.get(..at).unwrap_or_default().split_inclusive('\n') {
@@ -664,6 +690,41 @@ fn convertible(a: &Ty, b: &Ty) -> bool {
         || is_integer(&a.canonical) && is_integer(&b.canonical)
 }
 
+/// Pointers to another structure at the same place of as many parameters: the structure has another name or shape, and the
+/// compiler says whether it has what the function uses. In words, what changed.
+fn by_place(
+    have: &Signature,
+    want: &Signature,
+    slots: &mut [Option<usize>],
+    lost: &mut Vec<(usize, Option<String>)>,
+) -> Vec<String> {
+    let is_structure = |t: &Ty| {
+        let bare = cfn::bare(&t.canonical);
+        bare.starts_with("struct ") && bare.matches('*').count() == 1 && bare.ends_with('*')
+    };
+    let mut words = Vec::new();
+    if have.params.len() != want.params.len() {
+        return words;
+    }
+    lost.retain(|(i, known)| {
+        let (Some(old), Some(new), Some(slot)) =
+            (have.params.get(*i), want.params.get(*i), slots.get_mut(*i))
+        else {
+            return true;
+        };
+        if known.is_some() || slot.is_some() || !is_structure(&old.ty) || !is_structure(&new.ty) {
+            return true;
+        }
+        *slot = Some(*i);
+        words.push(format!(
+            "a {} in place of a {}",
+            new.ty.spelling, old.ty.spelling
+        ));
+        false
+    });
+    words
+}
+
 fn is_integer(ty: &str) -> bool {
     let bare = cfn::bare(ty);
     let words = [
@@ -746,7 +807,7 @@ mod tests {
     }
 
     fn defined(text: &str, reshape: &Reshape) -> Result<String, String> {
-        let (edits, _) = reshape.definition(text, 0)?;
+        let (edits, _) = reshape.definition(text, 0, &[])?;
         Ok(String::from_utf8(apply(text.as_bytes(), &edits).text).unwrap())
     }
 
@@ -768,7 +829,7 @@ mod tests {
             defined(call, &r).unwrap(),
             "static void f(struct p *d)\n{\n\tg(d);\n}\n"
         );
-        assert!(r.definition(text, 0).unwrap().1.contains("lost"));
+        assert!(r.definition(text, 0, &[]).unwrap().1.contains("lost"));
         let proto = "static int f(struct p *);\n";
         let site = &sites(proto, "f", None)[0];
         let edits = r.prototype(proto, site).unwrap();
@@ -815,6 +876,38 @@ mod tests {
                 .unwrap_err()
                 .contains("id")
         );
+    }
+
+    #[test]
+    fn a_structure_of_another_name_is_taken_by_its_place() {
+        let text = "static int f(struct n *n, struct old *o)\n{\n\treturn o->x;\n}\n";
+        let r = reshape(
+            ("int (struct n *, struct old *)", &["n", "o"]),
+            ("int (struct n *, struct new *)", &["n", "info"]),
+            &Known::default(),
+            text,
+        );
+        assert_eq!(
+            defined(text, &r).unwrap(),
+            text.replace("struct old *o", "struct new *o")
+        );
+        let (_, meaning) = r.definition(text, 0, &[]).unwrap();
+        assert!(meaning.contains("struct new"), "{meaning}");
+    }
+
+    #[test]
+    fn what_others_delete_keeps_no_parameter_alive() {
+        let text = "static int f(struct n *n, void *done)\n{\n\tn->done = done;\n\treturn 0;\n}\n";
+        let r = reshape(
+            ("int (struct n *, void *)", &["n", "done"]),
+            ("int (struct n *)", &["n"]),
+            &Known::default(),
+            text,
+        );
+        assert!(r.definition(text, 0, &[]).is_err());
+        let line = text.find("\tn->done").unwrap();
+        let gone = line..line + "\tn->done = done;\n".len();
+        assert!(r.definition(text, 0, &[gone]).is_ok());
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Change {
     /// By file, relative to the driver.
     #[serde(skip)]
     pub edits: BTreeMap<PathBuf, Vec<Edit>>,
+    /// When it was found: what goes to one place stands in this order.
+    #[serde(skip)]
+    pub rank: usize,
 }
 
 /// All changes, in the order in which they were found.
@@ -77,8 +80,37 @@ impl Changes {
     /// The edits of one file by the first `count` changes.
     #[must_use]
     pub fn edits(&self, file: &Path, count: usize) -> Vec<Edit> {
+        let mut taken: Vec<&Change> = self.all.iter().take(count).collect();
+        taken.sort_by_key(|c| c.rank);
         let of_file = |c: &Change| c.edits.get(file).cloned().unwrap_or_default();
-        self.all.iter().take(count).flat_map(of_file).collect()
+        taken.into_iter().flat_map(of_file).collect()
+    }
+
+    /// Puts these changes first, by their present places, in this order.
+    pub fn put_first(&mut self, first: &[usize]) {
+        let place = |i: usize| first.iter().position(|f| *f == i).unwrap_or(usize::MAX);
+        let mut numbered: Vec<(usize, Change)> = self.all.drain(..).enumerate().collect();
+        numbered.sort_by_key(|(i, _)| place(*i));
+        self.all = numbered.into_iter().map(|(_, c)| c).collect();
+    }
+
+    /// The edits of one file by these changes alone.
+    #[must_use]
+    pub fn edits_of(&self, file: &Path, chosen: &[usize]) -> Vec<Edit> {
+        let mut taken: Vec<&Change> = chosen.iter().filter_map(|i| self.all.get(*i)).collect();
+        taken.sort_by_key(|c| c.rank);
+        let of_file = |c: &Change| c.edits.get(file).cloned().unwrap_or_default();
+        taken.into_iter().flat_map(of_file).collect()
+    }
+
+    /// The ranges of a file that changes delete.
+    #[must_use]
+    pub fn deleted(&self, file: &Path) -> Vec<Range<usize>> {
+        let edits = self.edits(file, usize::MAX).into_iter();
+        edits
+            .filter(|e| e.pieces.is_empty())
+            .map(|e| e.start..e.end)
+            .collect()
     }
 
     /// Adds edits under a reason; all of them or, when one disagrees with what is there, none. `Ok(false)` when they are
@@ -122,6 +154,7 @@ impl Changes {
             self.all.push(Change {
                 reason: reason.clone(),
                 edits: BTreeMap::new(),
+                rank: self.all.len(),
             });
             self.all.len() - 1
         });

@@ -5,7 +5,7 @@ use super::change::{Changes, Reason};
 use super::edit::{self, Edit, Rendered};
 use super::guards::{self, Guards, Versions};
 use super::sites::{self, sites};
-use super::{headers, member, names, tables};
+use super::{becomes, headers, member, names, own, tables, together};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, LocalFunction};
 use kspan_kernel::{Cache, KbuildOptions};
@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub kept: BTreeSet<(PathBuf, String)>,
     /// Needs that nothing meets.
     pub open: BTreeMap<Need, Gap>,
+    /// Structures that have another name now, by the old tag.
+    pub tags: BTreeMap<String, String>,
     /// Where the driver is compiled.
     dir: &'a Path,
     texts: BTreeMap<PathBuf, String>,
@@ -96,6 +98,7 @@ impl<'a> Job<'a> {
             changes: Changes::default(),
             kept: BTreeSet::new(),
             open: BTreeMap::new(),
+            tags: BTreeMap::new(),
             dir,
             texts,
             others,
@@ -207,6 +210,9 @@ impl<'a> Job<'a> {
     /// When the compiler or make cannot be run, or the disk refuses.
     pub fn run(&mut self, drop_compat: bool) -> Result<Built> {
         self.settle_guards(drop_compat);
+        together::settle_tags(self);
+        together::settle_constants(self);
+        together::settle_hidden(self);
         let found = check::gaps(self.built, self.home, self.target, self.library);
         for f in found.iter().filter(|f| f.hard) {
             self.take(f.tu, &f.need, &f.places);
@@ -359,7 +365,7 @@ impl<'a> Job<'a> {
                 return Ok(Vec::new());
             };
             let errors = self
-                .syntax(tu)?
+                .syntax(self.target, tu)?
                 .into_iter()
                 .filter(|d| d.severity == Severity::Error);
             Ok(errors.take(MOST_ERRORS).map(|d| (*i, d)).collect())
@@ -368,13 +374,70 @@ impl<'a> Job<'a> {
         Ok(results.into_iter().flatten().collect())
     }
 
-    /// The target's compiler on one source file, with kbuild's flags, without making an object.
-    fn syntax(&self, tu: &HomeTu) -> Result<Vec<Diagnostic>> {
+    /// Puts those changes first that the driver's home kernel has the API for, too: each is tried by that kernel's compiler on top of
+    /// those before it. The number of them.
+    ///
+    /// # Errors
+    /// When the compiler cannot be run or the disk refuses.
+    pub fn order(&mut self) -> Result<usize> {
+        let mut early: Vec<usize> = Vec::new();
+        for i in 0..self.changes.all().len() {
+            if !self.is_known_at_home(i) {
+                continue;
+            }
+            early.push(i);
+            if !self.compiles_at_home(&early)? {
+                early.pop();
+            }
+        }
+        self.changes.put_first(&early);
+        self.rendered.clear();
+        self.write()?;
+        Ok(early.len())
+    }
+
+    /// Nothing that a change writes is a name of the target alone.
+    fn is_known_at_home(&self, change: usize) -> bool {
+        let Some(change) = self.changes.all().get(change) else {
+            return false;
+        };
+        let added = |e: &Edit| {
+            let text = |p: &edit::Piece| match p {
+                edit::Piece::Text(t) => t.clone(),
+                edit::Piece::Kept(..) => " ".to_owned(),
+            };
+            e.pieces.iter().map(text).collect::<String>()
+        };
+        let new: String = change.edits.values().flatten().map(added).collect();
+        let words = lex::words(&new);
+        words
+            .iter()
+            .all(|w| self.home.has(w) || !self.target.has(w))
+    }
+
+    /// The home kernel's compiler takes the driver with these changes.
+    fn compiles_at_home(&mut self, chosen: &[usize]) -> Result<bool> {
+        for (file, text) in &self.texts {
+            let edits = self.changes.edits_of(file, chosen);
+            put(self.dir, file, &edit::apply(text.as_bytes(), &edits).text)?;
+        }
+        let (view, built) = (self.home, self.built);
+        self.compiles += built.tus.len();
+        let one = |tu: &HomeTu| -> Result<bool> {
+            let said = self.syntax(view, tu)?;
+            Ok(!said.iter().any(|d| d.severity == Severity::Error))
+        };
+        let fine: Vec<bool> = built.tus.par_iter().map(one).collect::<Result<_>>()?;
+        Ok(fine.iter().all(|f| *f))
+    }
+
+    /// A kernel's compiler on one source file, with kbuild's flags, without making an object.
+    fn syntax(&self, view: &View, tu: &HomeTu) -> Result<Vec<Diagnostic>> {
         let (home, here) = (self.built.dir.to_string_lossy(), self.dir.to_string_lossy());
-        let flags = &self.target.flags;
-        let mut command =
-            self.cache
-                .sandboxed(&self.target.kernel, &flags.cc, self.dir, &[self.dir])?;
+        let flags = &view.flags;
+        let mut command = self
+            .cache
+            .sandboxed(&view.kernel, &flags.cc, self.dir, &[self.dir])?;
         command
             .args(&flags.args)
             .args(tu.extra.iter().map(|a| a.replace(&*home, &here)));
@@ -449,7 +512,7 @@ impl<'a> Job<'a> {
         self.open.clear();
         let mut changed = false;
         for (tu, diagnostic) in errors {
-            if self.make_const(diagnostic) {
+            if self.make_const(diagnostic) || self.rename_own(diagnostic) {
                 changed = true;
                 continue;
             }
@@ -500,6 +563,31 @@ impl<'a> Job<'a> {
         );
         let reason = generated(&format!("const {name}"), format!("make {name} const"), why);
         let edits = edits.into_iter().map(|e| (place.file.clone(), e)).collect();
+        self.changes.add(&reason, edits).unwrap_or(false)
+    }
+
+    /// A name of the driver's own that the target's headers have as well.
+    fn rename_own(&mut self, diagnostic: &Diagnostic) -> bool {
+        let Some((name, tag)) = own::clash(diagnostic) else {
+            return false;
+        };
+        if self.home.has(&name) || !self.target.has(&name) {
+            return false;
+        }
+        let to = self.own_name(&name);
+        let mut edits = Vec::new();
+        for (file, text) in self.texts.iter().filter(|(f, _)| is_c(f)) {
+            let Some(list) = own::renamed(text, &name, tag, &to) else {
+                return false;
+            };
+            edits.extend(list.into_iter().map(|e| (file.clone(), e)));
+        }
+        let why = format!(
+            "The headers of {} have taken some of the driver's own names.",
+            self.target.kernel.release
+        );
+        let subject = "keep the driver's own names apart from the kernel's";
+        let reason = generated("own names", subject.to_owned(), why);
         self.changes.add(&reason, edits).unwrap_or(false)
     }
 
@@ -559,7 +647,8 @@ impl<'a> Job<'a> {
     fn take(&mut self, tu: usize, need: &Need, places: &[Place]) -> bool {
         let taken = match need {
             Need::Header { header } => self.take_header(tu, header),
-            Need::Name { name, .. } | Need::Signature { name } => names::take(self, tu, name),
+            Need::Signature { name } if self.signature(name).is_some() => self.take_made(name),
+            Need::Name { name, .. } | Need::Signature { name } => becomes::of_name(self, tu, name),
             Need::Moved { name } => self.take_moved(tu, name),
             Need::Field { record, field } => member::take(self, record, field),
             Need::Callback {
@@ -727,6 +816,31 @@ impl<'a> Job<'a> {
         self.changes.add(&reason, edits)
     }
 
+    /// A function of the driver that a macro of the kernel calls.
+    fn take_made(&mut self, function: &str) -> std::result::Result<bool, String> {
+        let (evolution, reshape) = together::made(self, function).ok_or_else(|| {
+            format!(
+                "{function}() is called in another way on the target, and no evolution says how"
+            )
+        })?;
+        let reshape = reshape?;
+        let (edits, _) = self.reshaped(function, &reshape)?;
+        let subject = format!("{function}(): {}", reshape.words());
+        self.changes
+            .add(&member::of_evolution(evolution, subject), edits)
+    }
+
+    /// The driver's C files.
+    pub fn sources(&self) -> impl Iterator<Item = (&PathBuf, &String)> {
+        self.texts.iter().filter(|(file, _)| is_c(file))
+    }
+
+    /// The type of one of the driver's functions.
+    #[must_use]
+    pub fn signature(&self, function: &str) -> Option<kspan_facts::Signature> {
+        self.functions(function).next().map(|f| f.sig.clone())
+    }
+
     /// A callback in the target's type.
     fn take_callback(
         &mut self,
@@ -843,9 +957,23 @@ impl<'a> Job<'a> {
         }
         let words = self.words_of(function);
         Ok((
-            Reshape::new(function, &first.sig, &want, &known, &words)?,
+            Reshape::new(function, &self.with_tags(&first.sig), &want, &known, &words)?,
             evolution,
         ))
+    }
+
+    /// A type of the driver's with the names that its structures have now.
+    fn with_tags(&self, sig: &kspan_facts::Signature) -> kspan_facts::Signature {
+        let mut out = sig.clone();
+        let types = out.params.iter_mut().map(|p| &mut p.ty);
+        for ty in types.chain([&mut out.ret]) {
+            for (from, to) in &self.tags {
+                for text in [&mut ty.spelling, &mut ty.canonical] {
+                    *text = text.replace(&format!("struct {from} "), &format!("struct {to} "));
+                }
+            }
+        }
+        out
     }
 
     fn callback_evolution(&self, record: &str, field: &str) -> Option<&'a Evolution> {
@@ -871,7 +999,9 @@ impl<'a> Job<'a> {
             .filter(move |f| f.name == name)
     }
 
-    fn words_of(&self, function: &str) -> BTreeSet<String> {
+    /// The words of a function's text.
+    #[must_use]
+    pub fn words_of(&self, function: &str) -> BTreeSet<String> {
         let text = |f: &LocalFunction| {
             let file = self.built.relative(&f.start.file)?;
             self.texts
@@ -904,8 +1034,9 @@ impl<'a> Job<'a> {
                 .or_default()
                 .insert(f.start.offset as usize)
             {
+                let gone = self.changes.deleted(&file);
                 let (list, loses) =
-                    reshape.definition(self.text(&file)?, f.start.offset as usize)?;
+                    reshape.definition(self.text(&file)?, f.start.offset as usize, &gone)?;
                 edits.extend(list.into_iter().map(|e| (file.clone(), e)));
                 meaning = loses;
             }
@@ -945,6 +1076,23 @@ impl<'a> Job<'a> {
     fn is_head(&self, text: &str, start: usize, found: &sites::Site) -> bool {
         let between = text.get(start..found.word.start);
         found.word.start >= start && between.is_some_and(|t| !t.contains(['{', ';', '(']))
+    }
+
+    /// The callbacks that the function around a place serves, as `record.member`.
+    #[must_use]
+    pub fn callbacks_at(&self, file: &Path, at: usize) -> Vec<String> {
+        let path = self.built.dir.join(file);
+        let holds = |f: &&LocalFunction| {
+            f.start.file == path && (f.start.offset as usize) < at && at < f.end.offset as usize
+        };
+        let tus = || self.built.tus.iter().map(|t| &t.tu);
+        let Some(around) = tus().flat_map(|t| &t.functions).find(holds) else {
+            return Vec::new();
+        };
+        let all = tus().flat_map(|t| &t.bindings);
+        all.filter(|b| b.function == around.name)
+            .map(|b| format!("{}.{}", b.record, b.field))
+            .collect()
     }
 
     /// The place is inside of a function's body, or of a macro.

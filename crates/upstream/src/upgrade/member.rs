@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A member's use: the file and where its name stands.
-type At = (PathBuf, usize);
+pub type At = (PathBuf, usize);
 
 /// Takes up the loss of a member in the whole driver.
 ///
@@ -53,6 +53,9 @@ pub fn take(job: &mut Job<'_>, record: &str, field: &str) -> Result<bool, String
         .into_iter()
         .find(|e| e.applies_to(target));
     if let Some(refusal) = refusal {
+        if let Some(moves) = &refusal.upgrade.moves {
+            return super::tables::moved(job, record, moves, refusal);
+        }
         return Err(format!("{lacking}: {}", refusal.meaning));
     }
     let access = library
@@ -60,12 +63,16 @@ pub fn take(job: &mut Job<'_>, record: &str, field: &str) -> Result<bool, String
         .into_iter()
         .find(|e| e.applies_to(target));
     match access {
+        Some(e) if e.upgrade.place.is_some() => {
+            super::together::moved(job, &uses, (record, field), e)
+        }
         Some(e) => expressed(job, &uses, (record, field), e),
         None => left_out(job, &uses, (record, field)),
     }
 }
 
-fn uses(job: &Job<'_>, record: &str, field: &str) -> Vec<At> {
+/// The driver's uses of a member.
+pub fn uses(job: &Job<'_>, record: &str, field: &str) -> Vec<At> {
     let is_it = |u: &&Use| {
         u.kind == UseKind::Field
             && u.name == field
@@ -144,7 +151,8 @@ fn expressed(
 }
 
 /// Helpers of an evolution under the driver's own names.
-fn with_own_names(edit: Edit, own: &str) -> Edit {
+#[must_use]
+pub fn with_own_names(edit: Edit, own: &str) -> Edit {
     let one = |p: Piece| match p {
         Piece::Text(t) => Piece::Text(t.replace("kspan_", own)),
         kept @ Piece::Kept(..) => kept,
@@ -180,6 +188,12 @@ fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
     let object = bare_pointer(&used.object);
     let words = match &used.assigned {
         None => filled(read.as_deref()?, &[&object])?,
+        Some((None, value))
+            if write.as_deref() == Some("(void)({1})") && !has_side_effects(value) =>
+        {
+            let (range, _) = omission(text, at, field)?;
+            return Some(Edit::delete(range));
+        }
         Some((None, value)) => filled(write.as_deref()?, &[&object, value])?,
         Some((Some(c), value)) => {
             let now = filled(read.as_deref()?, &[&object])?;
@@ -195,7 +209,8 @@ fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
 }
 
 /// `(x)` → `x`, `(&(a.b))` → `&a.b`.
-fn bare_pointer(object: &str) -> String {
+#[must_use]
+pub fn bare_pointer(object: &str) -> String {
     let inner = object
         .strip_prefix('(')
         .and_then(|o| o.strip_suffix(')'))
@@ -267,10 +282,8 @@ fn omission(text: &str, at: usize, field: &str) -> Option<(std::ops::Range<usize
     let used = member::Used::at(bytes, at, field)?;
     let (_, value) = used.assigned?;
     let end = lex::expression_end(bytes, used.range.start)? + 1;
-    let own = text
-        .get(..used.range.start)?
-        .trim_end()
-        .ends_with([';', '{', '}']);
+    let before = lex::tokens(text.get(..used.range.start)?.as_bytes()).last();
+    let own = matches!(before, Some((lex::Token::Punct(b';' | b'{' | b'}'), _)));
     (own && !has_side_effects(&value)).then(|| (whole_lines(text, used.range.start..end), value))
 }
 
@@ -302,6 +315,9 @@ mod tests {
             &text[omission(text, at, "b").unwrap().0],
             "\tx->b =\n\t\t3;\n"
         );
+        let text = "{\n\tg();\n\t/* so */\n\tx->b = 3;\n}";
+        let at = text.find("b =").unwrap();
+        assert_eq!(&text[omission(text, at, "b").unwrap().0], "\tx->b = 3;\n");
         let text = "\tif (y)\n\t\tx->b = 3;\n";
         assert!(omission(text, text.find("b =").unwrap(), "b").is_none());
     }

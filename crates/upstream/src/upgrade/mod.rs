@@ -2,18 +2,22 @@
 //!
 //! Its main function is [`upgrade`].
 
+mod becomes;
 pub mod callback;
 pub mod change;
 pub mod edit;
+mod family;
 pub mod guards;
 pub mod headers;
 mod job;
 mod member;
 mod names;
+mod own;
 pub mod series;
 pub mod sites;
 mod tables;
 pub mod template;
+mod together;
 pub mod words;
 
 pub use change::{Change, Reason};
@@ -41,6 +45,10 @@ pub struct Upgrade {
     pub broken: Option<String>,
     /// The upgraded source builds and links on the target, as it is.
     pub builds: bool,
+    /// Modules of the home kernel that came along, since the target's own lack what the driver takes from them.
+    pub family: Vec<String>,
+    /// How many of the changes stand first, each of which the old home kernel's compiler takes.
+    pub early: usize,
     /// The changes, in the order of the series.
     pub changes: Vec<Change>,
     /// What stays to be done by hand.
@@ -71,8 +79,17 @@ impl Upgrade {
     }
 }
 
-/// Moves a driver's source to a kernel's API; nothing is written but in the cache. With `drop_compat`, guards of kernel versions
-/// leave the branch that the target takes.
+/// How an upgrade is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// Guards of kernel versions leave the branch that the target takes.
+    pub drop_compat: bool,
+    /// The changes are put in an order in which each step builds on one of the two kernels; this asks the old one's compiler.
+    pub ordered: bool,
+}
+
+/// Moves a driver's source to a kernel's API; nothing is written but in the cache. Where all that stays open are symbols of modules of the driver's own family, these
+/// come along, and are moved with it.
 ///
 /// # Errors
 /// When a kernel cannot be used or the disk refuses. What stays open is no error.
@@ -81,9 +98,27 @@ pub fn upgrade(
     driver: &Driver,
     target: &View,
     options: &KbuildOptions,
-    drop_compat: bool,
+    manner: Manner,
 ) -> Result<Upgrade> {
     let start = std::time::Instant::now();
+    let mut out = alone(engine, driver, target, options, manner)?;
+    if out.broken.is_none() && !out.builds {
+        out = family::with(engine, driver, target, out, &|set| {
+            alone(engine, set, target, options, manner)
+        })?;
+    }
+    out.seconds = start.elapsed().as_secs_f64();
+    Ok(out)
+}
+
+/// One driver by itself.
+fn alone(
+    engine: &Engine,
+    driver: &Driver,
+    target: &View,
+    options: &KbuildOptions,
+    manner: Manner,
+) -> Result<Upgrade> {
     let (home, built) = engine.home(driver, options)?;
     let base = engine.cache.root().join("work").join("upgrade");
     std::fs::create_dir_all(&base).map_err(|source| Error::Io {
@@ -105,6 +140,8 @@ pub fn upgrade(
         target: target.kernel.id.clone(),
         broken: (!built.ok).then(|| built.log.clone()),
         builds: false,
+        family: Vec::new(),
+        early: 0,
         changes: Vec::new(),
         open: Vec::new(),
         guards: Vec::new(),
@@ -118,7 +155,10 @@ pub fn upgrade(
         if job.has_guards() {
             out.guards = job.wrong_guards(&kernels(engine)?);
         }
-        let made = job.run(drop_compat)?;
+        let made = job.run(manner.drop_compat)?;
+        if manner.ordered {
+            out.early = job.order()?;
+        }
         out.builds = made.ok;
         out.warnings.0 = made.warnings;
         out.changes = job.changes.all().to_vec();
@@ -128,9 +168,8 @@ pub fn upgrade(
             job.open.values().cloned().collect()
         };
         out.compiles = job.compiles;
-        out.steps = steps(&job)?;
+        out.steps = steps(&job, out.early)?;
     }
-    out.seconds = start.elapsed().as_secs_f64();
     Ok(out)
 }
 
@@ -140,11 +179,10 @@ fn kernels(engine: &Engine) -> Result<Vec<std::sync::Arc<View>>> {
     Ok(all.iter().filter_map(|k| engine.view(&k.id).ok()).collect())
 }
 
-/// The driver after each change; the last step also names its new home.
-fn steps(job: &Job<'_>) -> Result<Vec<BTreeMap<PathBuf, Vec<u8>>>> {
-    let count = job.changes.all().len();
-    let mut all: Vec<_> = (1..=count).map(|n| job.files(n)).collect();
-    let mut last = job.files(count);
+/// The driver after each of the first changes; the last step has all of them and names the new home.
+fn steps(job: &Job<'_>, early: usize) -> Result<Vec<BTreeMap<PathBuf, Vec<u8>>>> {
+    let mut all: Vec<_> = (1..=early).map(|n| job.files(n)).collect();
+    let mut last = job.files(usize::MAX);
     last.insert(PathBuf::from(MANIFEST_FILE), job.manifest()?.into_bytes());
     all.push(last);
     Ok(all)

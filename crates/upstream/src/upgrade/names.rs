@@ -31,6 +31,10 @@ struct Answer {
     folds: Option<String>,
     /// What arguments must be, by number.
     when: BTreeMap<String, Vec<String>>,
+    /// The callback in whose functions it holds.
+    inside: Option<String>,
+    /// Initialisers that the driver's tables get along with it.
+    sets: Vec<kspan_evolve::Sets>,
 }
 
 /// Takes up a name in the whole driver.
@@ -115,13 +119,18 @@ fn answers(job: &Job<'_>, name: &str) -> Vec<Answer> {
                     ..Template::name(&rule.to)
                 }
             } else {
-                let folded = rule.to.replace("{value}", &format!("{{{arity}}}"));
+                let folded = with_partners(job, &rule.to).unwrap_or_default();
+                let folded = folded.replace("{value}", &format!("{{{arity}}}"));
                 let arity = arity + usize::from(rule.folds.is_some());
                 Template::of_rule(&folded, arity, rule.statement)
             };
-            out.extend(answer(job, template, e, plain).map(|a| Answer {
+            let known = with_partners(job, &rule.to).is_some();
+            let made = answer(job, template, e, plain).filter(|_| known);
+            out.extend(made.map(|a| Answer {
                 folds: rule.folds.clone(),
                 when: rule.when.clone(),
+                inside: rule.inside.clone(),
+                sets: e.upgrade.sets.clone(),
                 ..a
             }));
         }
@@ -164,6 +173,8 @@ fn answer(
         helper: None,
         folds: None,
         when: BTreeMap::new(),
+        inside: None,
+        sets: Vec::new(),
         template,
     })
 }
@@ -173,6 +184,37 @@ fn is_plain(word: &str) -> bool {
         word,
         "typeof" | "sizeof" | "__typeof__" | "container_of" | "kspan_arg_0" | "kspan_arg_1"
     )
+}
+
+/// A rule in which `{name.1}` is the text of that argument of the driver's only call of `name`; `None` where it has none, or several.
+#[must_use]
+pub fn with_partners(job: &Job<'_>, rule: &str) -> Option<String> {
+    let mut out = rule.to_owned();
+    while let Some((open, name, number)) = partner(&out) {
+        let mut calls = job.sources().flat_map(|(_, text)| {
+            let list = sites(text, &name, None).into_iter();
+            list.filter_map(|s| s.call.map(|(_, given)| given))
+        });
+        let (Some(given), None) = (calls.next(), calls.next()) else {
+            return None;
+        };
+        let value = given.get(number)?.text.clone();
+        let close = open + out.get(open..)?.find('}')?;
+        out.replace_range(open..=close, &value);
+    }
+    Some(out)
+}
+
+/// The first `{name.1}` of a rule: where it starts, the name and the number.
+fn partner(rule: &str) -> Option<(usize, String, usize)> {
+    let holes = rule.match_indices('{');
+    holes
+        .filter_map(|(open, _)| {
+            let inner = rule.get(open + 1..)?.split('}').next()?;
+            let (name, number) = inner.split_once('.')?;
+            Some((open, name.to_owned(), number.parse().ok()?))
+        })
+        .next()
 }
 
 /// How many holes a rule has.
@@ -292,6 +334,8 @@ fn from_home(job: &Job<'_>, name: &str) -> Option<Answer> {
         helper: None,
         folds: None,
         when: BTreeMap::new(),
+        inside: None,
+        sets: Vec::new(),
         template,
     })
 }
@@ -331,6 +375,8 @@ fn helper(job: &Job<'_>, name: &str, e: &Evolution, texts: &Definitions) -> Opti
         helper: Some(whole),
         folds: None,
         when: BTreeMap::new(),
+        inside: None,
+        sets: Vec::new(),
         template: Template { body, ..template },
     })
 }
@@ -359,7 +405,8 @@ fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<boo
             .iter()
             .filter(|s| !job.changes.spares(file, s.word.start))
         {
-            let (index, edits) = suited(text, site, answers)?;
+            let callbacks = job.callbacks_at(file, site.word.start);
+            let (index, edits) = suited(text, site, answers, &callbacks)?;
             let all = by_answer.entry(index).or_default();
             all.extend(edits.into_iter().map(|e| (file.clone(), e)));
         }
@@ -379,6 +426,9 @@ fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<boo
             let helper = answer.helper.as_deref().unwrap_or_default();
             edits.push((file.clone(), job.definition(file, helper)?));
         }
+        for set in &answer.sets {
+            edits.extend(super::together::tables(job, set)?);
+        }
         changed |= job.changes.add(&answer.reason, edits)?;
         job.include_all(&answer.reason, &answer.includes, files)?;
     }
@@ -386,9 +436,21 @@ fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<boo
 }
 
 /// The first answer that suits a use, and its edits; else why the first of them does not.
-fn suited(text: &str, site: &Site, answers: &[Answer]) -> Result<(usize, Vec<Edit>), String> {
+fn suited(
+    text: &str,
+    site: &Site,
+    answers: &[Answer],
+    callbacks: &[String],
+) -> Result<(usize, Vec<Edit>), String> {
     let mut refusal = String::new();
     for (index, answer) in answers.iter().enumerate() {
+        if answer
+            .inside
+            .as_ref()
+            .is_some_and(|i| !callbacks.contains(i))
+        {
+            continue;
+        }
         match edits_of(text, site, answer) {
             Ok(edits) => return Ok((index, edits)),
             Err(why) if refusal.is_empty() => refusal = why,
@@ -604,6 +666,15 @@ pub fn filled(template: &Template, values: &[&str]) -> Option<String> {
 mod tests {
     use super::super::edit::apply;
     use super::*;
+
+    #[test]
+    fn a_partner_is_named_with_its_argument() {
+        assert_eq!(
+            partner("f({0}, {reg_it.1})"),
+            Some((7, "reg_it".to_owned(), 1))
+        );
+        assert_eq!(partner("f({0}, {1})"), None);
+    }
 
     #[test]
     fn what_is_set_below_a_call_goes_into_it() {

@@ -50,25 +50,16 @@ pub struct Commit {
     pub files: BTreeMap<PathBuf, (Vec<u8>, Vec<u8>)>,
 }
 
-/// The commits of an upgrade: one for each change, and one for the driver's new home.
+/// The commits of an upgrade: one for each change that the old home kernel's compiler takes, then one for all that only the new
+/// one does, and for the driver's new home.
 #[must_use]
 pub fn commits(upgrade: &Upgrade) -> Vec<Commit> {
     let mut out = Vec::new();
     let mut before = &upgrade.before;
     for (i, after) in upgrade.steps.iter().enumerate() {
-        let (subject, body) = match upgrade.changes.get(i) {
+        let (subject, body) = match upgrade.changes.get(i).filter(|_| i < upgrade.early) {
             Some(change) => (change.reason.subject.clone(), words::body(&change.reason)),
-            None => {
-                let builds = if upgrade.builds {
-                    "The source builds there as it is."
-                } else {
-                    "Something is left to be done by hand: the source does not build there yet."
-                };
-                (
-                    format!("the home kernel is {} now", upgrade.target),
-                    words::wrapped(builds),
-                )
-            }
+            None => switch(upgrade),
         };
         let files = difference(before, after);
         if !files.is_empty() {
@@ -81,6 +72,41 @@ pub fn commits(upgrade: &Upgrade) -> Vec<Commit> {
         before = after;
     }
     out
+}
+
+/// What the last commit says: the changes that need each other, and what became of the whole.
+fn switch(upgrade: &Upgrade) -> (String, String) {
+    let late = upgrade.changes.get(upgrade.early..).unwrap_or_default();
+    let builds = if upgrade.builds {
+        "The source builds there as it is."
+    } else {
+        "Something is left to be done by hand: the source does not build there yet."
+    };
+    let subject = match late {
+        [] => format!("the home kernel is {} now", upgrade.target),
+        [one] => one.reason.subject.clone(),
+        _ => format!("switch to the API of {}", upgrade.target),
+    };
+    if let [one] = late {
+        let gap = format!("The home kernel is {} now. {builds}", upgrade.target);
+        return (
+            subject,
+            format!("{}\n{}", words::wrapped(&gap), words::body(&one.reason)),
+        );
+    }
+    let mut body = words::wrapped(builds);
+    if !late.is_empty() {
+        let gap = "Neither kernel builds the driver with only a part of these:";
+        body.push_str(&format!("\n{}", words::wrapped(gap)));
+    }
+    for change in late {
+        body.push_str(&format!(
+            "\n{}:\n{}",
+            change.reason.subject,
+            words::body(&change.reason)
+        ));
+    }
+    (subject, body)
 }
 
 fn difference(
@@ -175,10 +201,7 @@ pub fn write(upgrade: &Upgrade, to: &Path) -> Result<Vec<String>, SeriesError> {
         .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(io(parent))?;
     let staged = tempfile::tempdir_in(parent).map_err(io(parent))?;
-    let last = upgrade.steps.last().unwrap_or(&upgrade.before);
-    for (file, bytes) in last {
-        put(&staged.path().join(file), bytes)?;
-    }
+    write_source(upgrade, staged.path())?;
     let all = commits(upgrade);
     let signer = signer(parent);
     let mut names = Vec::new();
@@ -195,6 +218,18 @@ pub fn write(upgrade: &Upgrade, to: &Path) -> Result<Vec<String>, SeriesError> {
     open_to_all(&staged).map_err(io(&staged))?;
     std::fs::rename(&staged, to).map_err(io(to))?;
     Ok(names)
+}
+
+/// Writes the upgraded source into a directory.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_source(upgrade: &Upgrade, dir: &Path) -> Result<(), SeriesError> {
+    let last = upgrade.steps.last().unwrap_or(&upgrade.before);
+    for (file, bytes) in last {
+        put(&dir.join(file), bytes)?;
+    }
+    Ok(())
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), SeriesError> {
@@ -260,71 +295,97 @@ pub fn refuse_dirty(dir: &Path) -> Result<(), SeriesError> {
     }
 }
 
-/// Makes the commits in the driver's own work tree; their abbreviated hashes.
+/// Makes the commits in the driver's own work tree; their abbreviated hashes. All commits are made beside the work tree, which then
+/// moves to the last one in one step of git's: who interrupts before that finds the source as it was.
 ///
 /// # Errors
-/// When git refuses or the disk does. Commits that were made stay; the files are those of the last one.
+/// When git refuses or the disk does.
 pub fn commit_all(upgrade: &Upgrade, dir: &Path) -> Result<Vec<String>, SeriesError> {
+    let said = |args: &[&str]| git(dir, args).map(|s| s.trim().to_owned());
+    let prefix = said(&["rev-parse", "--show-prefix"])?;
+    let mut parent = said(&["rev-parse", "HEAD"])?;
+    let index = tempfile::tempdir().map_err(|source| SeriesError::Io {
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    let beside = Beside {
+        dir,
+        index: index.path().join("index"),
+    };
+    beside.run(&["read-tree", "HEAD"], b"")?;
+    let signer = signer(dir);
     let mut hashes = Vec::new();
     for commit in commits(upgrade) {
-        let mut names = vec!["add".to_owned(), "--".to_owned()];
         for (file, (_, after)) in &commit.files {
-            put_in_place(&dir.join(file), after)?;
-            names.push(file.display().to_string());
+            beside.put(&prefix, file, after)?;
         }
-        git(dir, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let message = format!("{}\n\n{}", commit.subject, commit.body);
-        git(
-            dir,
-            &[
-                "commit",
-                "--quiet",
-                "--signoff",
-                "--cleanup=whitespace",
-                "-m",
-                &message,
-            ],
-        )?;
-        hashes.push(
-            git(dir, &["rev-parse", "--short", "HEAD"])?
-                .trim()
-                .to_owned(),
+        let tree = beside.run(&["write-tree"], b"")?;
+        let message = format!(
+            "{}\n\n{}{}",
+            commit.subject,
+            commit.body,
+            signed_off(&commit.body, signer.as_deref())
         );
+        let made = beside.run(&["commit-tree", &tree, "-p", &parent], message.as_bytes())?;
+        hashes.push(said(&["rev-parse", "--short", &made])?);
+        parent = made;
     }
+    git(dir, &["merge", "--quiet", "--ff-only", &parent])?;
     Ok(hashes)
 }
 
-/// A file in its place: written beside it, then renamed, with its mode.
-fn put_in_place(path: &Path, bytes: &[u8]) -> Result<(), SeriesError> {
-    let io = |source| SeriesError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
-    let mode = std::fs::metadata(path).map(|m| m.permissions());
-    kspan_port::store::write_bytes(path, bytes)
-        .map_err(|e| io(std::io::Error::other(e.to_string())))?;
-    match mode {
-        Ok(mode) => std::fs::set_permissions(path, mode).map_err(io),
-        Err(_) => open_file(path).map_err(io),
+/// Git with an index of its own.
+struct Beside<'a> {
+    dir: &'a Path,
+    index: PathBuf,
+}
+
+impl Beside<'_> {
+    fn run(&self, args: &[&str], input: &[u8]) -> Result<String, SeriesError> {
+        let mut command = Command::new("git");
+        command.env("GIT_INDEX_FILE", &self.index);
+        said_by(command, self.dir, args, input).map(|s| s.trim().to_owned())
+    }
+
+    /// A file of the driver as it shall be committed.
+    fn put(&self, prefix: &str, file: &Path, bytes: &[u8]) -> Result<(), SeriesError> {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(self.dir.join(file)).map_or(0o644, |m| m.permissions().mode());
+        let mode = if mode & 0o111 == 0 {
+            "100644"
+        } else {
+            "100755"
+        };
+        let hash = self.run(&["hash-object", "-w", "--stdin"], bytes)?;
+        let entry = format!("{mode},{hash},{prefix}{}", file.display());
+        self.run(&["update-index", "--add", "--cacheinfo", &entry], b"")?;
+        Ok(())
     }
 }
 
-fn open_file(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
+fn git(dir: &Path, args: &[&str]) -> Result<String, SeriesError> {
+    said_by(Command::new("git"), dir, args, b"")
 }
 
-fn git(dir: &Path, args: &[&str]) -> Result<String, SeriesError> {
+/// What a git command prints, given `input`.
+fn said_by(
+    mut command: Command,
+    dir: &Path,
+    args: &[&str],
+    input: &[u8],
+) -> Result<String, SeriesError> {
     let what = args.first().copied().unwrap_or_default().to_owned();
     let failed = |words: String| SeriesError::Git {
         what: what.clone(),
         dir: dir.to_path_buf(),
         words,
     };
-    let said = Command::new("git")
+    let stdin = tempfile_with(input).map_err(|e| failed(e.to_string()))?;
+    let said = command
         .arg("-C")
         .arg(dir)
         .args(args)
+        .stdin(stdin)
         .output()
         .map_err(|e| failed(e.to_string()))?;
     if !said.status.success() {
@@ -332,6 +393,15 @@ fn git(dir: &Path, args: &[&str]) -> Result<String, SeriesError> {
         return Err(failed(words.trim().to_owned()));
     }
     Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+}
+
+/// A nameless file with this content, at its start.
+fn tempfile_with(bytes: &[u8]) -> std::io::Result<std::fs::File> {
+    use std::io::{Seek, Write};
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -360,9 +430,12 @@ mod tests {
             target: "new".to_owned(),
             broken: None,
             builds: true,
+            family: Vec::new(),
+            early: 1,
             changes: vec![Change {
                 reason,
                 edits: BTreeMap::new(),
+                rank: 0,
             }],
             open: Vec::new(),
             guards: Vec::new(),
