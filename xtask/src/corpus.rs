@@ -34,6 +34,9 @@ pub struct Args {
     /// Drivers of several source files instead of single-file ones.
     #[arg(long)]
     multi: bool,
+    /// Leave out of the sample, by name, what has more C files: a graphics driver alone takes an hour of two processors.
+    #[arg(long, value_name = "N")]
+    most_files: Option<usize>,
     /// Upgrade the drivers' own sources instead of porting them; of drivers that both trees have.
     #[arg(long)]
     upgrade: bool,
@@ -63,7 +66,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(Cache::open()?)?;
     let home = engine.view(&args.home)?;
     let target = engine.view(&args.on)?;
-    let (drivers, failed) = import(args, &engine, &home, &target)?;
+    let (paths, left_out) = paths(args, &engine, &home, &target)?;
+    let (drivers, failed) = import(&paths, &engine, &home)?;
     if args.upgrade {
         let record = upgrade::record(
             (args.jobs, args.round_trip),
@@ -72,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             &drivers,
             &failed,
         );
-        return finish(args, &engine, record, old.as_ref());
+        return finish(args, &engine, record, &left_out, old.as_ref());
     }
     let cells: Vec<Cell> = drivers
         .iter()
@@ -96,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     let paths: Vec<&str> = drivers.iter().map(|(p, _)| p.as_str()).collect();
     let record = record(&home, &target, &paths, &done, &failed);
-    finish(args, &engine, record, old.as_ref())
+    finish(args, &engine, record, &left_out, old.as_ref())
 }
 
 /// Keeps and prints a record.
@@ -104,8 +108,10 @@ fn finish(
     args: &Args,
     engine: &Engine,
     mut record: Value,
+    left_out: &[String],
     old: Option<&Value>,
 ) -> anyhow::Result<ExitCode> {
+    record["left_out"] = json!(left_out);
     record["seed"] = json!(args.seed);
     record["multi"] = json!(args.multi);
     let stored = store_record(&engine.cache, args, &record)?;
@@ -113,6 +119,9 @@ fn finish(
         println!("{}", serde_json::to_string_pretty(&record)?);
     } else {
         print_text(&record);
+        if !left_out.is_empty() {
+            println!("left out, being too large: {}", left_out.join(", "));
+        }
         println!("stored in {}", stored.display());
     }
     if let Some(old) = old {
@@ -123,36 +132,42 @@ fn finish(
 
 pub(crate) type Imported = Vec<(String, Arc<Driver>)>;
 
-/// Imports the sample, each driver once, into the cache.
-fn import(
+/// The drivers to run, by path, and those of the sample that are left out.
+fn paths(
     args: &Args,
     engine: &Engine,
     home: &View,
     target: &View,
+) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    if let Some(file) = &args.list {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+        return Ok((lines.map(str::to_owned).collect(), Vec::new()));
+    }
+    let root = engine.cache.source_tree(&home.kernel)?;
+    let mut modules = modules(engine, home, &root)?;
+    if args.upgrade {
+        let there = engine.cache.source_tree(&target.kernel)?;
+        modules.retain(|m| there.join(m.path()).exists());
+    }
+    let most = args.most_files.unwrap_or(usize::MAX);
+    let names = |of: Vec<TreeModule>| {
+        let path = |m: &TreeModule| m.path().to_string_lossy().into_owned();
+        of.iter().map(path).collect::<Vec<_>>()
+    };
+    let (chosen, left_out) = sample(&modules, args.sample, args.seed, args.multi)
+        .into_iter()
+        .partition(|m| m.objects.len() <= most);
+    Ok((names(chosen), names(left_out)))
+}
+
+/// Imports drivers, each once, into the cache.
+fn import(
+    paths: &[String],
+    engine: &Engine,
+    home: &View,
 ) -> anyhow::Result<(Imported, Vec<(String, String)>)> {
     let root = engine.cache.source_tree(&home.kernel)?;
-    let paths = match &args.list {
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-            text.lines()
-                .map(str::trim)
-                .filter(|l| !l.is_empty())
-                .map(str::to_owned)
-                .collect()
-        }
-        None => {
-            let mut modules = modules(engine, home, &root)?;
-            if args.upgrade {
-                let there = engine.cache.source_tree(&target.kernel)?;
-                modules.retain(|m| there.join(m.path()).exists());
-            }
-            let chosen = sample(&modules, args.sample, args.seed, args.multi);
-            chosen
-                .iter()
-                .map(|m| m.path().to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
-        }
-    };
     let base = base(engine, home)?;
     let results: Vec<_> = paths
         .par_iter()

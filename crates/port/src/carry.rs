@@ -190,7 +190,7 @@ impl Builder<'_> {
                 if !is_made_here(def) && !self.sources.exports.iter().any(|e| e == name) =>
             {
                 let mark = self.closure.units.len();
-                self.take_lift(name, def).or_else(|why| {
+                self.take_lift(def, None).or_else(|why| {
                     self.roll_back(mark);
                     self.take_stub(def, None).map_err(|_| why)
                 })
@@ -258,18 +258,28 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn take_lift(&mut self, name: &str, def: &Def) -> Result<(), String> {
+    fn take_lift(&mut self, def: &Def, renamed: Option<&str>) -> Result<(), String> {
+        let name = &def.name;
         let lacking =
             || format!("{name} is a function of the home kernel that the target does not have");
         let index = self.sources.lift.ok_or_else(lacking)?;
-        let found = index.function(name, self.sources).ok_or_else(lacking)?;
+        let found = index
+            .function(name, self.sources)
+            .map_err(|why| match why {
+                Some(why) => format!("{}, and it cannot be taken along: {why}", lacking()),
+                None => lacking(),
+            })?;
+        self.records_of(&found.text);
         self.dependencies(&found.text, name, &def.header)?;
         self.include_origin(&def.header);
-        self.closure.includes.extend(found.includes.iter().cloned());
+        // What every C file of the kernel has before its own text.
+        self.closure.includes.insert("linux/module.h".to_owned());
         let (risk, meaning) = touched(self.sources, &found.text, &found.text);
         self.push(Unit {
             name: name.to_owned(),
-            text: found.text,
+            text: renamed.map_or(found.text.clone(), |new| {
+                renamed_text(&found.text, name, new)
+            }),
             kind: RemedyKind::Lift,
             origin: found.origin,
             risk: risk.max(Risk::Default),
@@ -278,9 +288,23 @@ impl Builder<'_> {
             } else {
                 meaning
             },
-            replaces: false,
+            replaces: renamed.is_some(),
         });
         Ok(())
+    }
+
+    /// A function reaches into what a prototype only points at: the whole of each structure that the target lacks, where
+    /// it can be had.
+    fn records_of(&mut self, text: &str) {
+        for word in lex::words(text) {
+            let defs = self.sources.home.facts.defs(&word);
+            let whole =
+                |d: &Def| matches!(&d.detail, Detail::Record { fields, .. } if !fields.is_empty());
+            if !self.sources.target.has(&word) && defs.first().is_some_and(whole) {
+                // Where it cannot, the compiler says whether it is needed.
+                let _ = self.provide(&word);
+            }
+        }
     }
 
     /// What the home kernel's header has for kernels without the feature. A function of a module comes with that module instead.
@@ -546,7 +570,7 @@ impl Builder<'_> {
         for word in words {
             let home = self.sources.home;
             if word == own
-                || is_keyword(&word)
+                || lex::is_keyword(&word)
                 || !home.has(&word)
                 || home.is_stranger(&word, header)
             {
@@ -621,11 +645,16 @@ impl Builder<'_> {
             let there = self.sources.target.callable(name).is_some();
             let exported = self.sources.target.facts.export(name).is_some();
             let new = format!("kspan_{name}");
-            if !exported
-                && let Some(def) = best(&defs)
-                && self.take_stub(def, Some(&new)).is_ok()
-            {
-                return Ok(());
+            let mark = self.closure.units.len();
+            if !exported && let Some(def) = best(&defs) {
+                if self.take_lift(def, Some(&new)).is_ok() {
+                    return Ok(());
+                }
+                self.roll_back(mark);
+                if self.take_stub(def, Some(&new)).is_ok() {
+                    return Ok(());
+                }
+                self.roll_back(mark);
             }
             return Err(match there && exported {
                 true => format!(
@@ -872,16 +901,6 @@ fn is_count(name: &str) -> bool {
         "MAX", "NUM", "LAST", "CNT", "COUNT", "END", "NR", "SIZE", "TOTAL",
     ];
     name.split('_').any(|part| WORDS.contains(&part))
-}
-
-fn is_keyword(word: &str) -> bool {
-    const KEYWORDS: [&str; 36] = [
-        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
-        "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register",
-        "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
-        "unsigned", "void", "volatile", "while", "define", "defined", "typeof",
-    ];
-    KEYWORDS.contains(&word)
 }
 
 /// Every use of the tag is `struct name *`: no complete type is needed.

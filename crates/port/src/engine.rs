@@ -3,7 +3,7 @@
 use crate::check::{self, Found};
 use crate::derive::{self, Derived};
 use crate::driver::{Driver, MANIFEST_FILE};
-use crate::gap::{Gap, Remedy, Risk};
+use crate::gap::{Gap, Need, Remedy, Risk};
 use crate::gates::{self, Finding};
 use crate::home::{self, Home};
 use crate::plan::Context;
@@ -339,6 +339,9 @@ impl Engine {
                     port = again;
                 }
             }
+            if port.builds() && home.kernel.id != target.kernel.id {
+                self.with_those_apart(driver, &built, kernels, options, &base, &mut port)?;
+            }
             port.seconds = start.elapsed().as_secs_f64();
         } else {
             port.verdict = Verdict::Broken;
@@ -440,6 +443,48 @@ impl Engine {
             port.open = provider::told(&narrow, &taken, home, &words);
             open = left;
         }
+    }
+
+    /// A port that links with a module of the target which was built with another version of the driver's own header is tried
+    /// again together with the home kernel's module. Where that does not build, the port stays as it is, and says so.
+    fn with_those_apart(
+        &self,
+        driver: &Driver,
+        built: &Home,
+        (home, target): (&View, &View),
+        options: &KbuildOptions,
+        base: &Path,
+        port: &mut Port,
+    ) -> Result<()> {
+        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
+        let (Some(at_home), Some(there)) = (tree(home), tree(target)) else {
+            return Ok(());
+        };
+        let trees = private_abi::Trees {
+            home: &at_home,
+            target: &there,
+        };
+        let symbols = private_abi::apart(driver, built, (home, target), &trees);
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        let gap = |symbol: String| Gap {
+            why: format!(
+                "the target's {symbol} was built with another version of the driver's header"
+            ),
+            places: Vec::new(),
+            need: Need::Export { symbol },
+        };
+        let mut wide = Port {
+            verdict: Verdict::Open,
+            open: symbols.into_iter().map(gap).collect(),
+            ..port.clone()
+        };
+        self.with_providers(driver, (home, target), options, base, &mut wide)?;
+        if wide.builds() {
+            *port = wide;
+        }
+        Ok(())
     }
 
     /// One cell of a driver with its providers; only a set that builds takes the port's place.

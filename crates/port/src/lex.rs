@@ -112,6 +112,18 @@ pub fn words(text: &str) -> Vec<String> {
     out
 }
 
+/// A word of the language, not a name.
+#[must_use]
+pub fn is_keyword(word: &str) -> bool {
+    const KEYWORDS: [&str; 36] = [
+        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
+        "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register",
+        "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
+        "unsigned", "void", "volatile", "while", "define", "defined", "typeof",
+    ];
+    KEYWORDS.contains(&word)
+}
+
 /// Words followed by `(` in a text, each once, less the keywords that look like calls.
 #[must_use]
 pub fn calls(text: &str) -> Vec<String> {

@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod carry;
+pub mod cfile;
 pub mod cfn;
 pub mod check;
 pub mod derive;
@@ -29,6 +30,7 @@ pub mod store;
 pub mod stub;
 pub mod take_up;
 pub mod understand;
+pub mod unqualify;
 pub mod view;
 pub mod words;
 

@@ -1,18 +1,21 @@
-//! Small functions lifted from the home kernel's C files, where the target has neither the function nor an equivalent.
+//! Functions lifted from the home kernel's C files, where the target has neither the function nor an equivalent.
 //!
-//! Only leaves: whatever needs a file's own variables or types is refused.
+//! What a function needs of its file comes along: helpers, constants, types, macros. A function that needs the file's own
+//! variables is refused: a second copy of a kernel's state is worse than none.
 
 use crate::carry::Sources;
+use crate::cfile::{CFile, Item};
 use crate::{Result, lex, store};
+use kspan_facts::Detail;
 use kspan_kernel::{Cache, Kernel};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Longer functions are no leaves.
-const MOST_LINES: usize = 60;
-/// Static helpers of the same file that may come along.
-const MOST_HELPERS: usize = 4;
+/// More text than that is no small function any more: bytes, helpers included.
+const MOST_TEXT: usize = 12_000;
+/// Helpers, constants, types and macros of the same file that may come along.
+const MOST_ITEMS: usize = 24;
 const FORMAT: &str = "lift-1";
 const ROOTS: [&str; 12] = [
     "lib", "kernel", "mm", "fs", "net", "sound", "block", "crypto", "drivers", "security",
@@ -28,12 +31,40 @@ pub struct Index {
 /// A function lifted from a C file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifted {
-    /// The function and its helpers, `static`.
+    /// What it needs of its file, and the function, `static`.
     pub text: String,
-    /// Headers of the target that its file includes and that exist there.
-    pub includes: Vec<String>,
     /// `lib/x.c:12 of KERNEL`.
     pub origin: String,
+}
+
+/// What a lifted text may lean on.
+trait Ground {
+    /// Some header of the home kernel or of the target has the name.
+    fn knows(&self, name: &str) -> bool;
+    /// The target has it as a function that modules cannot call.
+    fn unreachable(&self, name: &str) -> bool;
+}
+
+impl Ground for Sources<'_> {
+    fn knows(&self, name: &str) -> bool {
+        self.home.has(name) || self.target.has(name)
+    }
+    fn unreachable(&self, name: &str) -> bool {
+        let facts = &self.target.facts;
+        let defs = facts.defs(name);
+        !defs.is_empty()
+            && defs.iter().all(|d| {
+                matches!(
+                    d.detail,
+                    Detail::Function {
+                        body: false,
+                        is_static: false,
+                        ..
+                    }
+                )
+            })
+            && facts.export(name).is_none()
+    }
 }
 
 impl Index {
@@ -61,64 +92,142 @@ impl Index {
         })
     }
 
-    /// The function of a name, ready to stand in front of a driver's own text; `None` when it is no leaf.
-    #[must_use]
-    pub fn function(&self, name: &str, sources: &Sources<'_>) -> Option<Lifted> {
-        let file = self.files.get(name)?;
-        let bytes = std::fs::read(self.root.join(file)).ok()?;
+    /// The function of a name, ready to stand in front of a driver's own text.
+    ///
+    /// # Errors
+    /// What keeps it in its file, in words that end a sentence; nothing where no file at hand exports it.
+    pub fn function(
+        &self,
+        name: &str,
+        sources: &Sources<'_>,
+    ) -> std::result::Result<Lifted, Option<String>> {
+        let file = self.files.get(name).ok_or(None)?;
+        let bytes = std::fs::read(self.root.join(file)).map_err(|_| None)?;
         let text = String::from_utf8_lossy(&bytes);
         let source = CFile::new(&text);
-        let mut helpers: Vec<String> = Vec::new();
-        let mut parts = Vec::new();
-        let line = collect(&source, name, sources, &mut helpers, &mut parts)?;
-        let includes = includes(&text)
-            .filter(|h| sources.target.can_include(h))
-            .map(str::to_owned)
-            .collect();
+        let mut lift = Lift {
+            source: &source,
+            ground: sources,
+            seen: Vec::new(),
+            parts: Vec::new(),
+        };
+        lift.whole(name)
+            .map_err(|why| Some(format!("{} {why}", file.display())))?;
+        let line = source.line_of(name).unwrap_or(1);
         let origin = format!(
             "{}:{line} of {}",
             file.display(),
             sources.home.kernel.release
         );
-        Some(Lifted {
-            text: parts.join("\n"),
-            includes,
+        Ok(Lifted {
+            text: lift.parts.join("\n"),
             origin,
         })
     }
 }
 
-/// Adds a function and the helpers it needs, helpers first; the line where it stands.
-fn collect(
-    source: &CFile<'_>,
-    name: &str,
-    sources: &Sources<'_>,
-    seen: &mut Vec<String>,
-    parts: &mut Vec<String>,
-) -> Option<usize> {
-    if seen.len() > MOST_HELPERS {
-        return None;
+/// A function on its way out of its file.
+struct Lift<'a> {
+    source: &'a CFile<'a>,
+    ground: &'a dyn Ground,
+    seen: Vec<String>,
+    /// What is needed first stands first.
+    parts: Vec<String>,
+}
+
+impl Lift<'_> {
+    fn whole(&mut self, name: &str) -> std::result::Result<(), String> {
+        self.take(name)?;
+        let foreign = self.seen.iter().find(|name| {
+            matches!(self.source.item(name), Some(Item::Type(text)) if is_record(text))
+                && !self.parts.iter().any(|part| makes_one(part, name))
+        });
+        // The target's own file may lay out such an object in another way.
+        foreign.map_or(Ok(()), |tag| {
+            Err(format!("works on objects of its own struct {tag}"))
+        })
     }
-    seen.push(name.to_owned());
-    let function = source.function(name)?;
-    if function.text.lines().count() > MOST_LINES {
-        return None;
-    }
-    for word in lex::words(function.text) {
-        if seen.contains(&word) || sources.home.has(&word) || sources.target.has(&word) {
-            continue;
+
+    fn take(&mut self, name: &str) -> std::result::Result<(), String> {
+        self.seen.push(name.to_owned());
+        let text = match self.source.item(name) {
+            Some(Item::Function(text)) => made_static(text),
+            Some(Item::Constant(text) | Item::Type(text) | Item::Macro(text)) => text.to_owned(),
+            Some(Item::Variable) => return Err(format!("keeps state in {name}")),
+            None => return Err(format!("has no {name} that can be read by itself")),
+        };
+        self.needs(&text)?;
+        self.parts.push(text);
+        let size: usize = self.parts.iter().map(String::len).sum();
+        if size > MOST_TEXT || self.seen.len() > MOST_ITEMS {
+            return Err("has more behind it than a small function".to_owned());
         }
-        if source.functions.contains_key(word.as_str()) {
-            collect(source, &word, sources, seen, parts)?;
-        } else if source.globals.contains(word.as_str()) {
-            return None;
+        Ok(())
+    }
+
+    fn needs(&mut self, text: &str) -> std::result::Result<(), String> {
+        let calls = lex::calls(text);
+        for word in lex::words(text) {
+            if self.seen.contains(&word) {
+                continue;
+            }
+            // A file's own names come before those of headers: it may have its own of a common name.
+            if self.source.item(&word).is_some() && !self.ground.knows(&word) {
+                self.take(&word)?;
+                continue;
+            }
+            if !calls.contains(&word) {
+                continue;
+            }
+            if self.ground.unreachable(&word) {
+                return Err(format!("calls {word}(), which modules cannot call there"));
+            }
+            if !self.ground.knows(&word) && !lex::is_keyword(&word) && !is_local(text, &word) {
+                return Err(format!("calls {word}(), which no header has"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_record(text: &str) -> bool {
+    text.starts_with("struct ") || text.starts_with("union ")
+}
+
+/// A text has a variable of a record's type, not only pointers to one.
+fn makes_one(text: &str, tag: &str) -> bool {
+    let mut words = lex::tokens(text.as_bytes()).filter_map(|(_, range)| text.get(range));
+    while words.by_ref().any(|w| w == tag) {
+        if words
+            .next()
+            .is_some_and(|w| w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        {
+            return true;
         }
     }
-    let text = function.text.trim();
+    false
+}
+
+/// A name that stands in a text without a call, too: a parameter or a variable that holds a function.
+fn is_local(text: &str, name: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut ranges = lex::tokens(bytes).peekable();
+    while let Some((token, range)) = ranges.next() {
+        let called = ranges
+            .peek()
+            .is_some_and(|(next, _)| *next == lex::Token::Punct(b'('));
+        if token == lex::Token::Word && !called && text.get(range) == Some(name) {
+            return true;
+        }
+    }
+    false
+}
+
+fn made_static(text: &str) -> String {
+    let text = text.trim();
     let text = text.strip_prefix("static ").unwrap_or(text);
     let text = text.strip_prefix("inline ").unwrap_or(text);
-    parts.push(format!("static __maybe_unused {text}"));
-    Some(function.line)
+    format!("static __maybe_unused {text}")
 }
 
 /// The C files of a kernel tree in the directories whose code ends up in a kernel or its modules.
@@ -164,118 +273,71 @@ fn exports(text: &str) -> Vec<String> {
     out
 }
 
-fn includes(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .filter_map(|l| l.strip_prefix("#include <")?.split('>').next())
-}
-
-struct Function<'a> {
-    text: &'a str,
-    line: usize,
-}
-
-/// A C file cut into its top-level functions, and the other words that stand at its top level.
-struct CFile<'a> {
-    text: &'a str,
-    functions: BTreeMap<&'a str, (usize, usize)>,
-    globals: BTreeSet<&'a str>,
-}
-
-impl<'a> CFile<'a> {
-    fn new(text: &'a str) -> Self {
-        let blanked = blank_directives(text);
-        let mut file = Self {
-            text,
-            functions: BTreeMap::new(),
-            globals: BTreeSet::new(),
-        };
-        let (mut depth, mut start, mut candidate) = (0usize, None, None);
-        let mut before: &str = "";
-        let mut closed_params = false;
-        for (token, range) in lex::tokens(blanked.as_bytes()) {
-            let word = &text[range.clone()];
-            match token {
-                lex::Token::Punct(b'{') if depth == 0 && closed_params => {
-                    let end =
-                        lex::closing(blanked.as_bytes(), range.start).unwrap_or(text.len() - 1);
-                    if let (Some(begin), Some(name)) = (start, candidate) {
-                        file.functions.insert(name, (begin, end + 1));
-                    }
-                    depth += 1;
-                }
-                lex::Token::Punct(b'(' | b'[' | b'{') => {
-                    if depth == 0 && word == "(" && candidate.is_none() {
-                        candidate = Some(before);
-                    }
-                    depth += 1;
-                }
-                lex::Token::Punct(b')' | b']' | b'}') => {
-                    depth = depth.saturating_sub(1);
-                    closed_params = depth == 0 && word == ")";
-                    if depth == 0 && word == "}" {
-                        (start, candidate) = (None, None);
-                    }
-                }
-                lex::Token::Punct(b';') if depth == 0 => (start, candidate) = (None, None),
-                lex::Token::Word if depth == 0 => {
-                    start = start.or(Some(range.start));
-                    file.globals.insert(word);
-                }
-                _ => {}
-            }
-            if token != lex::Token::Punct(b')') {
-                closed_params = false;
-            }
-            before = word;
-        }
-        file
-    }
-
-    fn function(&self, name: &str) -> Option<Function<'a>> {
-        let &(start, end) = self.functions.get(name)?;
-        let line = self.text[..start].matches('\n').count() + 1;
-        Some(Function {
-            text: self.text.get(start..end)?,
-            line,
-        })
-    }
-}
-
-/// The text with preprocessor lines (and their continuations) turned to blanks of the same length.
-#[must_use]
-pub fn blank_directives(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut inside = false;
-    for line in text.split_inclusive('\n') {
-        if inside || line.trim_start().starts_with('#') {
-            inside = line.trim_end().ends_with('\\');
-            out.extend(line.bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }));
-        } else {
-            out.push_str(line);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FILE: &str = "#include <linux/x.h>\n#define F(x) { x\nstatic int count;\nstatic int help(int a)\n{\n\treturn a;\n}\n\n/* c */\nint leaf(int a)\n{\n\treturn help(a);\n}\nEXPORT_SYMBOL_GPL(leaf);\n";
+    const FILE: &str = "#include <linux/x.h>\n#define LIMIT 4\nstruct pair {\n\tint a;\n};\nstatic const int table[] = { 1, 2 };\nstatic int count;\n\
+static int help(struct pair *p)\n{\n\treturn table[p->a] + LIMIT;\n}\n\n/* c */\nint leaf(int a)\n{\n\tstruct pair p = { a };\n\n\treturn help(&p);\n}\n\
+EXPORT_SYMBOL_GPL(leaf);\n\nint counted(void)\n{\n\treturn count++;\n}\nint reach(void *p)\n{\n\tstruct pair *own = p;\n\n\treturn own->a;\n}\nint inner(void)\n{\n\treturn hidden();\n}\nint outer(int (*run)(void))\n{\n\treturn run() + secret();\n}\n";
 
-    #[test]
-    fn cuts_functions_out() {
-        let file = CFile::new(FILE);
-        let leaf = file.function("leaf").unwrap();
-        assert_eq!(leaf.text, "int leaf(int a)\n{\n\treturn help(a);\n}");
-        assert_eq!(leaf.line, 10);
-        assert!(file.functions.contains_key("help"));
-        assert!(file.globals.contains("count"));
+    struct Headers;
+    impl Ground for Headers {
+        fn knows(&self, _: &str) -> bool {
+            false
+        }
+        fn unreachable(&self, name: &str) -> bool {
+            name == "secret"
+        }
+    }
+
+    fn lifted(name: &str) -> std::result::Result<String, String> {
+        let source = CFile::new(FILE);
+        let mut lift = Lift {
+            source: &source,
+            ground: &Headers,
+            seen: Vec::new(),
+            parts: Vec::new(),
+        };
+        lift.whole(name).map(|()| lift.parts.join("\n"))
     }
 
     #[test]
-    fn reads_exports_and_includes() {
+    fn an_object_that_the_core_made_may_look_otherwise_there() {
+        assert!(lifted("reach").unwrap_err().contains("its own struct pair"));
+    }
+
+    #[test]
+    fn what_a_function_needs_of_its_file_comes_along() {
+        let text = lifted("leaf").unwrap();
+        let at = |part: &str| {
+            text.find(part)
+                .unwrap_or_else(|| panic!("no {part} in {text}"))
+        };
+        assert!(at("struct pair {") < at("static __maybe_unused int help("));
+        assert!(at("#define LIMIT 4") < at("int help("));
+        assert!(at("static const int table[] = { 1, 2 };") < at("int help("));
+        assert!(at("int help(") < at("static __maybe_unused int leaf("));
+        assert!(!text.contains("count"));
+    }
+
+    #[test]
+    fn state_and_what_modules_cannot_call_stay() {
+        assert_eq!(lifted("counted").unwrap_err(), "keeps state in count");
+        assert!(
+            lifted("inner")
+                .unwrap_err()
+                .contains("hidden(), which no header has")
+        );
+        assert!(
+            lifted("outer")
+                .unwrap_err()
+                .contains("secret(), which modules cannot call")
+        );
+    }
+
+    #[test]
+    fn reads_exports() {
         assert_eq!(exports(FILE), ["leaf"]);
-        assert_eq!(includes(FILE).collect::<Vec<_>>(), ["linux/x.h"]);
     }
 }

@@ -11,7 +11,7 @@ use crate::lex::{self, Token};
 use crate::provider;
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The source trees of both kernels.
 pub struct Trees<'a> {
@@ -19,6 +19,40 @@ pub struct Trees<'a> {
     pub home: &'a Path,
     /// The target's.
     pub target: &'a Path,
+}
+
+/// Symbols that the target's module does have, but as it was built with another version of the driver's own header: what the two
+/// would hand each other is laid out differently.
+#[must_use]
+pub fn apart(
+    driver: &Driver,
+    built: &Home,
+    (home, target): (&View, &View),
+    trees: &Trees<'_>,
+) -> BTreeSet<String> {
+    let private = |s: &&String| !home.has(s) && target.facts.export(s).is_some();
+    let symbols: BTreeSet<&String> = built.imports.iter().filter(private).collect();
+    if symbols.is_empty() {
+        return BTreeSet::new();
+    }
+    let dir = provider::driver_dir(driver, trees.home);
+    let of_header = |file: PathBuf| {
+        let text = std::fs::read_to_string(driver.dir.join(&file)).ok()?;
+        let place = in_tree(trees.home, &dir, &file, &text)?;
+        let there = std::fs::read_to_string(trees.target.join(place)).ok()?;
+        difference(&text, &there, &symbols)?;
+        let declared = Declared::read(&text).functions;
+        let by_it = symbols
+            .iter()
+            .filter(move |s| declared.contains_key(s.as_str()));
+        Some(by_it.map(|s| (*s).clone()).collect::<Vec<_>>())
+    };
+    let files = driver.sources().unwrap_or_default().into_iter();
+    files
+        .filter(|f| f.extension().is_some_and(|e| e == "h"))
+        .filter_map(of_header)
+        .flatten()
+        .collect()
 }
 
 /// One finding for each header whose declarations differ in what the driver takes by it.
@@ -150,7 +184,7 @@ struct Declared {
 
 impl Declared {
     fn read(text: &str) -> Self {
-        let blanked = crate::lift::blank_directives(text);
+        let blanked = crate::cfile::blank_directives(text);
         let mut out = Self::default();
         let mut words: Vec<&str> = Vec::new();
         let mut depth = 0usize;

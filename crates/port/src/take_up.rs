@@ -5,7 +5,7 @@ use crate::carry::Wants;
 use crate::edit::Edit;
 use crate::gap::{Need, RemedyKind, Risk};
 use crate::plan::{Context, HeaderPlan, Plan, RemedyKey};
-use crate::{cfn, check, lex, member};
+use crate::{cfn, check, lex, member, unqualify};
 use kspan_evolve::Kind;
 use kspan_facts::{Binding, Detail, Loc, LocalFunction};
 use std::ops::Range;
@@ -29,7 +29,14 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
             None => member::take_up(plan, ctx, tu, record, field),
         },
         Need::Callback { .. } => take_callback(plan, ctx, tu, need),
-        Need::Qualifier { file, offset, end } => cast_const_away(plan, file, *offset, *end),
+        Need::Qualifier { file, offset, end } => {
+            let lifted = make_writable(plan, ctx, file, *offset..*end)?;
+            // A pointer stays one to const; for an object that is none any more nothing is left to cast.
+            match lifted {
+                Writable::Now => Ok(true),
+                Writable::Behind | Writable::Not => cast_const_away(plan, file, *offset, *end),
+            }
+        }
         Need::Export { symbol } => Ok(take_export(plan, ctx, tu, symbol)),
         Need::Diagnostic { message } => Err(message.clone()),
     }
@@ -61,6 +68,60 @@ fn take_moved(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> Result<bool, 
             "{name} is not declared, though its header is included"
         ))
     }
+}
+
+/// What became of an object's `const`.
+enum Writable {
+    /// It went, and the expression is the object's address.
+    Now,
+    /// It went, or had gone before; the expression is a pointer, or needs a cast for another reason.
+    Behind,
+    /// No such object is the driver's.
+    Not,
+}
+
+/// The objects that a pointer may lead to are not const in the port: a core that does not promise to leave them alone may write to
+/// them, and pages of constants take no write.
+fn make_writable(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    file: &Path,
+    expression: Range<usize>,
+) -> Result<Writable, String> {
+    let files = ctx.driver.sources().map_err(|e| e.to_string())?;
+    let is_c = |f: &&PathBuf| f.extension().is_some_and(|e| e == "c" || e == "h");
+    let text = |f: &PathBuf| std::fs::read_to_string(ctx.driver.dir.join(f)).unwrap_or_default();
+    let files: Vec<PathBuf> = files.iter().filter(is_c).cloned().collect();
+    let texts: Vec<String> = files.iter().map(text).collect();
+    let own = text(&file.to_path_buf());
+    let said = own.get(expression).unwrap_or_default();
+    let Some(record) = unqualify::pointee(said, &own, &texts) else {
+        return Ok(Writable::Not);
+    };
+    let mut changed = false;
+    for (file, text) in files.iter().zip(&texts) {
+        let all = unqualify::objects(text).into_iter();
+        for object in all.filter(|o| o.record == record) {
+            let edit = Edit {
+                start: object.qualifier.start,
+                end: object.qualifier.end,
+                text: String::new(),
+            };
+            changed |= plan.edits.add(file, edit).map_err(|e| e.to_string())?;
+            plan.remedies.insert(RemedyKey {
+                kind: RemedyKind::Rewrite,
+                subject: format!("const of {}", object.name),
+                origin: "generated".to_owned(),
+                risk: Risk::None,
+                meaning: String::new(),
+            });
+        }
+    }
+    let is_address = said.trim_start_matches('(').trim_start().starts_with('&');
+    Ok(match changed && is_address {
+        true => Writable::Now,
+        false => Writable::Behind,
+    })
 }
 
 /// `(void *)(expression)`: the target's API is not const yet, and what it is given was never written to by it.

@@ -75,13 +75,44 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
     if message.starts_with("void value not ignored")
         || message.starts_with("invalid use of void expression")
     {
-        return spot
-            .word
-            .map(|w| Need::Signature { name: w.to_owned() })
-            .into_iter()
-            .collect();
+        return returns_nothing(spot, target);
+    }
+    if let Some(name) = number_for_pointer(message, home, target) {
+        return vec![Need::Signature { name }];
     }
     names(message, &quoted, spot, home, target)
+}
+
+/// The function whose value is used and that has none on the target. gcc may mark the assignment instead of the call.
+fn returns_nothing(spot: &Spot<'_>, target: &View) -> Vec<Need> {
+    let is_void = |name: &str| {
+        let def = target.callable(name);
+        matches!(def.map(|d| d.detail), Some(kspan_facts::Detail::Function { sig, .. }) if sig.ret.canonical == "void")
+    };
+    let called = lex::calls(spot.line_text).into_iter().find(|c| is_void(c));
+    let named = called.or_else(|| spot.word.map(str::to_owned));
+    named
+        .map(|name| Need::Signature { name })
+        .into_iter()
+        .collect()
+}
+
+/// The function whose parameter is a pointer where it was a number, or the other way round.
+fn number_for_pointer(message: &str, home: &View, target: &View) -> Option<String> {
+    let rest = message.strip_prefix("passing argument ")?;
+    if !rest.contains("makes pointer from integer") && !rest.contains("makes integer from pointer")
+    {
+        return None;
+    }
+    let at = rest
+        .split(' ')
+        .next()?
+        .parse::<usize>()
+        .ok()?
+        .checked_sub(1)?;
+    let name = rest.split('\'').nth(1)?;
+    let is_pointer = |view: &View| Some(view.parameter(name, at)?.contains('*'));
+    (is_pointer(home)? != is_pointer(target)?).then(|| name.to_owned())
 }
 
 /// The macro that compares two values, one of which is signed here and was not at home, or the other way round.
