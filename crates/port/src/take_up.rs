@@ -93,21 +93,25 @@ fn make_writable(
     let text = |f: &PathBuf| std::fs::read_to_string(ctx.driver.dir.join(f)).unwrap_or_default();
     let files: Vec<PathBuf> = files.iter().filter(is_c).cloned().collect();
     let texts: Vec<String> = files.iter().map(text).collect();
-    let own = text(&file.to_path_buf());
-    let said = own.get(expression).unwrap_or_default();
-    let Some(record) = unqualify::pointee(said, &own, &texts) else {
+    let here = text(&file.to_path_buf());
+    let said = here.get(expression).unwrap_or_default();
+    let Some(record) = unqualify::pointee(said, &here, &texts) else {
         return Ok(Writable::Not);
     };
+    // What a kernel header declares, too, would be declared in two ways.
+    let own = |o: &unqualify::Object| o.record == record && !ctx.home.has(&o.name);
     let mut changed = false;
     for (file, text) in files.iter().zip(&texts) {
-        let all = unqualify::objects(text).into_iter();
-        for object in all.filter(|o| o.record == record) {
+        for object in unqualify::objects(text).into_iter().filter(own) {
             let edit = Edit {
                 start: object.qualifier.start,
                 end: object.qualifier.end,
                 text: String::new(),
             };
-            changed |= plan.edits.add(file, edit).map_err(|e| e.to_string())?;
+            let Ok(new) = plan.edits.add(file, edit) else {
+                return Ok(Writable::Not);
+            };
+            changed |= new;
             plan.remedies.insert(RemedyKey {
                 kind: RemedyKind::Rewrite,
                 subject: format!("const of {}", object.name),
