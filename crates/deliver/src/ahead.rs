@@ -2,10 +2,12 @@
 //! order in which one build after the other would have said them.
 
 use crate::session::{Package, Session, Target};
-use crate::{Result, Talk};
+use crate::{Result, Stop, Talk};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 struct Done {
     said: Buffer,
     result: Result<()>,
+    /// The configuration whose warnings it has said.
+    last: Last,
 }
+
+/// What [`Session::last`] is.
+type Last = Option<(Package, Target, PathBuf)>;
 
 /// Where finished builds wait for their turn.
 #[derive(Default)]
@@ -68,31 +75,48 @@ fn work(tasks: &Mutex<Receiver<Task>>, shelf: &Shelf, pool: &jobserver::Client) 
         // The token of this build's own make; where none can be had any more, it builds all the same.
         let _token = pool.acquire();
         let mut said = Buffer::default();
-        let result = {
-            let mut session = Session {
-                talk: &said,
-                ..session
-            };
-            session.build_one(&package, &target)
-        };
+        let (result, last) = built(session, &said, &package, &target);
         said.end();
-        lock(&shelf.done).insert(i, Done { said, result });
+        lock(&shelf.done).insert(i, Done { said, result, last });
         shelf.more.notify_all();
     }
 }
 
+/// One build. A thread that ends without a word would keep its waiter for ever, so that a panic is an error here.
+fn built(
+    session: Session<'static>,
+    said: &Buffer,
+    package: &Package,
+    target: &Target,
+) -> (Result<()>, Last) {
+    let build = || {
+        let mut session = Session {
+            talk: said,
+            ..session
+        };
+        let result = session.build_one(package, target);
+        (result, session.last.take())
+    };
+    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|_| {
+        let words = format!("The build of {package} ended unexpectedly; this is a fault of kspan.");
+        (Err(Stop::error(1, [words])), None)
+    })
+}
+
 impl Ahead {
-    /// Waits for a package's build, says what it said, and tells how it ended; well, for a package that was not begun.
-    pub fn finish(&self, package: &Package, talk: &dyn Talk) -> Result<()> {
+    /// Waits for a package's build, says what it said, and tells how it ended (well, for a package that was not begun). The session
+    /// then knows which configuration's warnings have been said.
+    pub fn finish(&self, package: &Package, session: &mut Session<'_>) -> Result<()> {
         let Some(i) = self.packages.iter().position(|p| p == package) else {
             return Ok(());
         };
         let mut done = lock(&self.shelf.done);
         loop {
             match done.remove(&i) {
-                Some(Done { said, result }) => {
+                Some(Done { said, result, last }) => {
                     drop(done);
-                    said.replay(talk);
+                    said.replay(session.talk);
+                    session.last = last;
                     return result;
                 }
                 None => {

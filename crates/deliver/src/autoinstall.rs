@@ -127,12 +127,12 @@ impl Session<'_> {
                 ahead.get_or_insert_with(|| self.begin(&package, left.as_slice(), target));
             }
             self.say(&format!("Autoinstall of module {package} for {target}"));
-            let built = match &ahead {
-                Some(Some(ahead)) => ahead.finish(&package, self.talk),
-                _ => Ok(()),
-            };
-            let installed =
-                built.and_then(|()| self.apart(|s| s.install_unless_installed(&package, target)));
+            let installed = self.apart(|s| {
+                if let Some(Some(ahead)) = &ahead {
+                    ahead.finish(&package, s)?;
+                }
+                s.install_unless_installed(&package, target)
+            });
             match installed {
                 Ok(()) => {
                     outcome.installed.push(package.name);

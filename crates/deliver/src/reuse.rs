@@ -122,6 +122,10 @@ impl Session<'_> {
                 continue;
             };
             let base = self.tree.base(package, &other);
+            let packing = |t: &Target| crate::kernels::suffix(&self.lib(&t.kernel));
+            if packing(&other) != packing(target) {
+                continue;
+            }
             // What was taken over itself is found at its origin.
             let Some(used) = read_used(&base) else {
                 continue;
