@@ -72,14 +72,15 @@ pub fn last_words(lines: &[&str], count: usize) -> String {
     said.get(from..).unwrap_or_default().join("; ")
 }
 
-/// `[    1.234567] text` is `text`; with CONFIG_PRINTK_CALLER `[ 1.2][ T1] text`, too.
+/// `[    1.234567] text` is `text`; with CONFIG_PRINTK_CALLER `[ 1.2][ T1] text`, too. Other words in brackets are the kernel's own.
 fn without_time(line: &str) -> &str {
     let mut text = line.trim();
-    while let Some(rest) = text.strip_prefix('[') {
-        match rest.split_once(']') {
-            Some((_, after)) => text = after.trim_start(),
-            None => break,
+    while let Some((inner, after)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let plain = inner.trim_start().trim_start_matches(['T', 'C']);
+        if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            break;
         }
+        text = after.trim_start();
     }
     text
 }
@@ -94,6 +95,7 @@ mod tests {
 [    1.1] e1000e: loading
 [    1.2] kspan: smoke 0
 [    1.3][    T1] WARNING: CPU: 0 PID: 1 at kernel/x.c:12 y+0x1/0x2
+[    1.4] [kmalloc Redzone overwritten] 0x0-0x1 @offset=1
 [    1.4] kspan: end 0
 [    1.5] kspan: begin 1
 [    1.6] Unknown symbol foo (err -2)
@@ -104,7 +106,10 @@ mod tests {
         let first = of_driver(LOG, 0);
         assert_eq!(
             alarms(&first),
-            ["WARNING: CPU: 0 PID: 1 at kernel/x.c:12 y+0x1/0x2"]
+            [
+                "WARNING: CPU: 0 PID: 1 at kernel/x.c:12 y+0x1/0x2",
+                "[kmalloc Redzone overwritten] 0x0-0x1 @offset=1"
+            ]
         );
         assert!(alarms(&before_smoke(&first, 0)).is_empty());
         let second = of_driver(LOG, 1);

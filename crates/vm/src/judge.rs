@@ -295,10 +295,15 @@ fn untidy(log: &[&str], taint: Option<u64>, record: &Record) -> Option<String> {
 }
 
 fn conclude(outcome: &mut Outcome, guest: &Guest) {
-    let failed = outcome
+    // What a driver leaves behind is often explained by what the log says.
+    let mut failures = outcome
         .checks
         .iter()
-        .find(|c| c.result == CheckResult::Fail);
+        .filter(|c| c.result == CheckResult::Fail);
+    let failed = failures
+        .clone()
+        .find(|c| c.name != "slab")
+        .or_else(|| failures.next());
     if let Some(failed) = failed {
         outcome.why = format!("{}: {}", failed.name, failed.why);
         if !matches!(outcome.verdict, Verdict::Hangs | Verdict::Crashes) {

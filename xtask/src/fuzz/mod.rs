@@ -202,7 +202,12 @@ mod tests {
         cmdfile,
         lexer,
         evolutions,
-        spec
+        spec,
+        module,
+        image,
+        configuration,
+        state,
+        preprocessed
     );
 
     #[test]
