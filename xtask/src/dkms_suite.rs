@@ -294,17 +294,7 @@ fn trial(
         None => real(&suite, &over)?,
     }
     let started = Instant::now();
-    let output = Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "bash",
-            "-c",
-            INSIDE,
-            "bash",
-        ])
+    let output = apart(INSIDE)
         .args([
             root.as_os_str(),
             work.path().as_os_str(),
@@ -313,6 +303,14 @@ fn trial(
         .output()
         .context("unshare (util-linux)")?;
     Ok(judge(&output, block, started.elapsed().as_secs_f64()))
+}
+
+/// A script with mounts and processes of its own, which end with it; its arguments follow.
+pub(crate) fn apart(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child"]);
+    command.args(["bash", "-c", script, "bash"]);
+    command
 }
 
 /// The suite tests dkms_autoinstaller where it is there.

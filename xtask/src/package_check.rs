@@ -103,17 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .context("no dkms package was made")?;
     real_dkms(&cache, &work.path().join("over"))?;
     let mode = if args.refuses { "refuses" } else { "works" };
-    let status = Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "bash",
-            "-c",
-            INSIDE,
-            "bash",
-        ])
+    let status = crate::dkms_suite::apart(INSIDE)
         .arg(&root)
         .arg(work.path())
         .args([&name, mode])

@@ -221,6 +221,18 @@ fn an_image_that_never_speaks_is_ended() {
 }
 
 #[test]
+fn an_image_that_is_not_there_is_a_slip_of_the_users() {
+    kernel(HOME);
+    let driver = with_init("pr_info(\"small\\n\");");
+    let own = ["--kernel-image", "/nowhere/image", "--modules", "/nowhere"];
+    let mut arguments = vec!["test", text(driver.path()), "--on", HOME];
+    arguments.extend(own);
+    kspan(&arguments)
+        .ends(2)
+        .says("/nowhere/image: no such kernel image");
+}
+
+#[test]
 fn a_symbol_that_nobody_has_is_named() {
     let driver = small(
         b"#include <linux/module.h>\nvoid nobody_has_this(void);\n\

@@ -239,7 +239,9 @@ fn made_by_macro<'a>(words: &[&'a str], text: &'a str) -> Vec<(&'a str, Item<'a>
         .collect()
 }
 
-fn is_word(text: &str) -> bool {
+/// An identifier or keyword, and nothing else.
+#[must_use]
+pub fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }

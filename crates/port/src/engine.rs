@@ -92,6 +92,18 @@ pub struct Port {
 }
 
 impl Port {
+    /// The record without what differs from run to run: where it lay, how long it took.
+    #[must_use]
+    pub fn repeatable(&self) -> Self {
+        Self {
+            dir: None,
+            seconds: 0.0,
+            make_seconds: 0.0,
+            cached: false,
+            ..self.clone()
+        }
+    }
+
     /// It builds and links on the target.
     #[must_use]
     pub fn builds(&self) -> bool {

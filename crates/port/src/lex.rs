@@ -44,6 +44,15 @@ pub fn tokens(text: &[u8]) -> impl Iterator<Item = (Token, Range<usize>)> + '_ {
     })
 }
 
+/// The text of a token by its number; nothing beyond the last.
+#[must_use]
+pub fn nth<'t>(text: &'t str, tokens: &[(Token, Range<usize>)], number: usize) -> &'t str {
+    let token = tokens.get(number);
+    token
+        .and_then(|(_, range)| text.get(range.clone()))
+        .unwrap_or_default()
+}
+
 fn run(text: &[u8], mut at: usize, keep: impl Fn(u8) -> bool) -> usize {
     while text.get(at).is_some_and(|&b| keep(b)) {
         at += 1;

@@ -4,7 +4,7 @@
 //! variables is refused: a second copy of a kernel's state is worse than none.
 
 use crate::carry::Sources;
-use crate::cfile::{CFile, Item};
+use crate::cfile::{self, CFile, Item};
 use crate::{Result, lex, store};
 use kspan_facts::Detail;
 use kspan_kernel::{Cache, Kernel};
@@ -198,10 +198,7 @@ fn is_record(text: &str) -> bool {
 fn makes_one(text: &str, tag: &str) -> bool {
     let mut words = lex::tokens(text.as_bytes()).filter_map(|(_, range)| text.get(range));
     while words.by_ref().any(|w| w == tag) {
-        if words
-            .next()
-            .is_some_and(|w| w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
-        {
+        if words.next().is_some_and(cfile::is_word) {
             return true;
         }
     }

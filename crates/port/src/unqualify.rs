@@ -76,10 +76,12 @@ fn object(text: &str, all: &[(Token, Range<usize>)], at: usize) -> Option<Object
             .position(|t| t.0 == Token::Punct(b']'))?
             + 1;
     }
+    let start = |i: usize| Some(all.get(i)?.1.start);
+    let qualifier = start(at)?..start(at + 1)?;
     matches!(punct(all, next)?, b'=' | b';').then(|| Object {
         record: record.to_owned(),
         name: name.to_owned(),
-        qualifier: all[at].1.start..all[at + 1].1.start,
+        qualifier,
     })
 }
 

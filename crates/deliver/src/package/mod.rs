@@ -129,13 +129,7 @@ impl Order<'_> {
 
     /// The record of a port, without what differs from run to run.
     fn record(port: &Port) -> Vec<u8> {
-        let record = Port {
-            dir: None,
-            seconds: 0.0,
-            make_seconds: 0.0,
-            cached: false,
-            ..port.clone()
-        };
+        let record = port.repeatable();
         let mut text = serde_json::to_vec_pretty(&record).unwrap_or_default();
         text.push(b'\n');
         text

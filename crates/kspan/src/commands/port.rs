@@ -81,13 +81,7 @@ fn write(port: &Port, to: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(target.parent().unwrap_or(staged.path()))?;
         std::fs::copy(from.join(file), &target).with_context(|| target.display().to_string())?;
     }
-    let record = Port {
-        dir: None,
-        seconds: 0.0,
-        make_seconds: 0.0,
-        cached: false,
-        ..port.clone()
-    };
+    let record = port.repeatable();
     std::fs::write(
         staged.path().join("port.json"),
         serde_json::to_string_pretty(&record)? + "\n",

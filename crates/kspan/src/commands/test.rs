@@ -89,6 +89,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(300);
 pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(cache)?;
     let targets = drivers::targets(&args.on, &engine)?;
+    named_files(args)?;
     if args.kernel_image.is_some() && targets.len() != 1 {
         anyhow::bail!(Error::Input(
             "--kernel-image is for one kernel: name it with --on".into()
@@ -242,15 +243,26 @@ fn modules_of(port: &Port) -> Result<(PathBuf, Vec<PathBuf>), String> {
     }
 }
 
+/// What is named to be booted is there; a cell is skipped for what a machine lacks, not for a slip of the user's.
+fn named_files(args: &Args) -> kspan_kernel::Result<()> {
+    let Some(vmlinuz) = args.kernel_image.as_deref().filter(|f| !f.is_file()) else {
+        return match args.modules.as_deref().filter(|d| !d.is_dir()) {
+            Some(dir) => Err(Error::Input(format!(
+                "{}: no such directory of modules",
+                dir.display()
+            ))),
+            None => Ok(()),
+        };
+    };
+    Err(Error::Input(format!(
+        "{}: no such kernel image",
+        vmlinuz.display()
+    )))
+}
+
 /// What is booted for a kernel: as named, or of the kernel's own archive.
 fn files(args: &Args, cache: &Cache, kernel: &Kernel) -> kspan_kernel::Result<KernelFiles> {
     if let (Some(vmlinuz), Some(modules)) = (&args.kernel_image, &args.modules) {
-        if !vmlinuz.is_file() {
-            return Err(Error::Input(format!(
-                "{}: no such kernel image",
-                vmlinuz.display()
-            )));
-        }
         return Ok(KernelFiles {
             vmlinuz: std::path::absolute(vmlinuz).map_err(Error::io(vmlinuz))?,
             modules: ModuleTree::open(modules)?,

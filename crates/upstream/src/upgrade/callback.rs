@@ -280,12 +280,7 @@ impl Reshape {
                 break;
             }
         }
-        let word = |i: usize| {
-            tokens
-                .get(i)
-                .and_then(|(_, r)| text.get(r.clone()))
-                .unwrap_or_default()
-        };
+        let word = |i: usize| lex::nth(text, &tokens, i);
         let name = tokens.len().checked_sub(2).ok_or_else(unusual)?;
         if word(name) != self.name || word(name + 1) != "(" {
             return Err(unusual());
@@ -652,12 +647,7 @@ fn retyped(text: &str, range: &Range<usize>, new: &str) -> String {
 /// The body's first statement is a declaration, as far as its words tell.
 fn starts_with_declaration(body: &str) -> bool {
     let words: Vec<(Token, Range<usize>)> = lex::tokens(body.as_bytes()).take(3).collect();
-    let word = |i: usize| {
-        words
-            .get(i)
-            .and_then(|(_, r)| body.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(body, &words, i);
     let is_word = |i: usize| matches!(words.get(i), Some((Token::Word, _)));
     let control = matches!(
         word(0),

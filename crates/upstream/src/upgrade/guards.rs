@@ -549,12 +549,7 @@ fn calls(text: &str) -> Vec<String> {
         .map(|l| format!("{l}\n"))
         .collect();
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(plain.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| plain.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(&plain, &tokens, i);
     let is_call = |i: &usize| {
         let member = i
             .checked_sub(1)

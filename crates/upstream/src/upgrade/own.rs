@@ -32,12 +32,7 @@ pub fn clash(diagnostic: &Diagnostic) -> Option<(String, bool)> {
 #[must_use]
 pub fn renamed(text: &str, name: &str, tag: bool, to: &str) -> Option<Vec<Edit>> {
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(text.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| text.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(text, &tokens, i);
     let mut edits = Vec::new();
     for (i, (token, range)) in tokens.iter().enumerate() {
         if *token != Token::Word || word(i) != name {

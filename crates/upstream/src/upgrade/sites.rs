@@ -22,12 +22,7 @@ pub struct Site {
 #[must_use]
 pub fn sites(text: &str, name: &str, at: Option<&[usize]>) -> Vec<Site> {
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(text.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| text.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(text, &tokens, i);
     let mut out = Vec::new();
     for (i, (token, range)) in tokens.iter().enumerate() {
         if *token != Token::Word || word(i) != name {

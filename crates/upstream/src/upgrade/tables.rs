@@ -17,12 +17,7 @@ use std::path::PathBuf;
 #[must_use]
 pub fn initialised<'a>(text: &'a str, record: &str) -> Vec<(&'a str, Range<usize>)> {
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(text.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| text.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(text, &tokens, i);
     let opens = |i: &usize| {
         word(*i) == "struct" && word(i + 1) == record && word(i + 3) == "=" && word(i + 4) == "{"
     };
@@ -242,12 +237,7 @@ fn top(text: &str, at: usize) -> usize {
 #[must_use]
 pub fn constant(text: &str, name: &str) -> Option<Vec<Edit>> {
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(text.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| text.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(text, &tokens, i);
     let at = |i: usize| tokens.get(i).map(|(_, r)| r.clone());
     let declares = |i: &usize| {
         word(*i) == "struct" && word(i + 2) == "*" && word(i + 4) == "[" && word(i + 3) == name

@@ -488,12 +488,7 @@ enum Fragment {
 /// needs them.
 fn fragments(body: &str, params: &[String]) -> Vec<Fragment> {
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(body.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| body.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(body, &tokens, i);
     let (mut out, mut at, mut i) = (Vec::new(), 0, 0);
     let param = |i: usize| params.iter().position(|p| p == word(i));
     let member = |i: usize| {
@@ -628,12 +623,7 @@ fn closing_token(bytes: &[u8], tokens: &[(Token, Range<usize>)], open: usize) ->
 #[must_use]
 pub fn has_side_effects(text: &str) -> bool {
     let tokens: Vec<(Token, Range<usize>)> = lex::tokens(text.as_bytes()).collect();
-    let word = |i: usize| {
-        tokens
-            .get(i)
-            .and_then(|(_, r)| text.get(r.clone()))
-            .unwrap_or_default()
-    };
+    let word = |i: usize| lex::nth(text, &tokens, i);
     const HARMLESS: [&str; 8] = [
         "sizeof",
         "ARRAY_SIZE",
