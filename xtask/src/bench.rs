@@ -36,9 +36,31 @@ pub struct Args {
     /// The driver that `check` is timed on, a path in the home kernel's tree; of about 10,000 lines.
     #[arg(long, default_value = "drivers/net/ethernet/intel/ixgbevf")]
     check: String,
+    /// Measure only these.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Reading kernels, and opening what was read.
+    Facts,
+    /// `kspan check`.
+    Check,
+    /// Ports beside bare make.
+    Ports,
+    /// The largest process.
+    Memory,
+}
+
+impl Args {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
 }
 
 /// One measured figure.
@@ -79,10 +101,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|name| engine.cache.resolve(name))
         .collect::<Result<_, _>>()?;
-    let mut figures = facts(&engine.cache, &kernels)?;
-    figures.push(check(&engine, args)?);
-    figures.extend(ports(&engine, args)?);
-    figures.push(memory(args)?);
+    let mut figures = Vec::new();
+    if args.wants(Part::Facts) {
+        figures.extend(facts(&engine.cache, &kernels)?);
+    }
+    if args.wants(Part::Check) {
+        figures.push(check(&engine, args)?);
+    }
+    if args.wants(Part::Ports) {
+        figures.extend(ports(&engine, args)?);
+    }
+    if args.wants(Part::Memory) {
+        figures.push(memory(args)?);
+    }
     if args.json {
         println!(
             "{}",

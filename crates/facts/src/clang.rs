@@ -151,6 +151,35 @@ fn expansion_place(location: CXSourceLocation) -> Place {
     place(file, line, column, offset)
 }
 
+/// The byte offset of [`file_place`].
+fn file_offset(location: CXSourceLocation) -> usize {
+    let mut offset = 0;
+    let (file, null) = (std::ptr::null_mut(), std::ptr::null_mut);
+    // SAFETY: null out-pointers are allowed by libclang; `offset` is a local of the right type.
+    unsafe { clang_getFileLocation(location, file, null(), null(), &mut offset) };
+    offset as usize
+}
+
+/// The byte offset of the outermost macro that made a location.
+fn expansion_offset(location: CXSourceLocation) -> usize {
+    let mut offset = 0;
+    let (file, null) = (std::ptr::null_mut(), std::ptr::null_mut);
+    // SAFETY: null out-pointers are allowed by libclang; `offset` is a local of the right type.
+    unsafe { clang_getExpansionLocation(location, file, null(), null(), &mut offset) };
+    offset as usize
+}
+
+/// Byte offsets of a declaration that a macro may have made, where the outermost macro stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Expanded {
+    /// First byte.
+    pub start: usize,
+    /// The byte after the last.
+    pub end: usize,
+    /// Where its name is.
+    pub at: usize,
+}
+
 impl Unit {
     /// Parses a source file. Errors in the C text are no errors here: see [`Unit::diagnostics`].
     pub fn parse(
@@ -351,15 +380,29 @@ impl<'u> Cursor<'u> {
             )
         }
     }
-    /// Start and end of its extent, at the outermost expansions.
-    pub fn expanded_extent(self) -> (Place, Place) {
+    /// The byte offset of [`Cursor::at`]; cheaper, for lines and columns are counted.
+    pub fn offset(self) -> usize {
+        // SAFETY: the cursor's unit is alive (borrow).
+        file_offset(unsafe { clang_getCursorLocation(self.raw) })
+    }
+    /// The byte offsets of [`Cursor::extent`].
+    pub fn range(self) -> std::ops::Range<usize> {
         // SAFETY: the cursor's unit is alive (borrow).
         unsafe {
             let range = clang_getCursorExtent(self.raw);
-            (
-                expansion_place(clang_getRangeStart(range)),
-                expansion_place(clang_getRangeEnd(range)),
-            )
+            file_offset(clang_getRangeStart(range))..file_offset(clang_getRangeEnd(range))
+        }
+    }
+    /// Byte offsets of its extent and location, at the outermost expansions.
+    pub fn expanded_range(self) -> Expanded {
+        // SAFETY: the cursor's unit is alive (borrow).
+        unsafe {
+            let range = clang_getCursorExtent(self.raw);
+            Expanded {
+                start: expansion_offset(clang_getRangeStart(range)),
+                end: expansion_offset(clang_getRangeEnd(range)),
+                at: expansion_offset(clang_getCursorLocation(self.raw)),
+            }
         }
     }
     /// Direct children that `keep` wants.

@@ -5,28 +5,56 @@ use crate::analyse::LineIndex;
 use crate::clang::{Cursor, FileId, ParseOptions, Type, Unit};
 use crate::headers::{Headers, normalise};
 use crate::lex::{self, Kind, Lexer};
-use crate::{Def, Detail, Field, Result, types};
+use crate::{Detail, Field, Result, types};
 use clang_sys::*;
 use rustc_hash::FxHashMap;
+use std::cell::OnceCell;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A definition before it is merged with those of other umbrellas.
+/// A definition before it is merged with those of other umbrellas; its file is known by where it is kept.
 #[derive(Debug)]
 pub struct Raw {
-    /// Where it starts.
+    /// Its name; a tag's name stands without `struct`.
+    pub name: String,
+    /// Where it is declared, in bytes of its file: the last of several counts.
     pub offset: u32,
     /// Only `struct x;`.
     pub forward: bool,
-    /// The definition.
-    pub def: Def,
+    /// First and last line, from 1.
+    pub lines: (u32, u32),
+    /// Its text, as a byte range of its file.
+    pub range: Range<usize>,
+    /// Kind and what belongs to it; `None` for a macro, whose parts are read from its text.
+    pub detail: Option<Detail>,
+}
+
+/// A header that was read.
+#[derive(Debug)]
+pub struct File {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// As a driver would include it.
+    pub header: String,
+    /// Its path in the kernel's source or build directory.
+    pub relative: String,
+    /// Its text.
+    pub text: Vec<u8>,
+}
+
+impl File {
+    /// A piece of its text; what is no UTF-8 is replaced.
+    pub fn slice(&self, range: Range<usize>) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.text.get(range).unwrap_or(&[]))
+    }
 }
 
 /// What a translation unit gave.
 #[derive(Default)]
 pub struct Found {
-    /// Definitions in wanted files, by file.
-    pub raw: Vec<(PathBuf, Vec<Raw>)>,
+    /// Wanted files with their definitions.
+    pub files: Vec<(File, Vec<Raw>)>,
     /// Include directives of wanted files, as spelled.
     pub includes: FxHashMap<PathBuf, Vec<String>>,
     /// Errors, by file.
@@ -35,15 +63,12 @@ pub struct Found {
 
 /// A header being read.
 struct Source {
-    /// Its place in [`Found::raw`].
+    /// Its place in [`Reader::raw`].
     number: usize,
-    path: PathBuf,
-    header: String,
-    relative: String,
-    text: Vec<u8>,
+    file: File,
     lines: LineIndex,
-    /// Where top-level declarations begin, as far as brackets and semicolons tell.
-    bounds: Vec<usize>,
+    /// Where top-level declarations begin, as far as brackets and semicolons tell; many headers have macros only.
+    bounds: OnceCell<Vec<usize>>,
     undefs: Vec<(String, u32)>,
 }
 
@@ -53,7 +78,9 @@ struct Reader<'u> {
     wanted: &'u dyn Fn(&Path) -> bool,
     base: PathBuf,
     files: FxHashMap<FileId, Option<Rc<Source>>>,
-    found: Found,
+    /// Definitions by the number of their source.
+    raw: Vec<Vec<Raw>>,
+    includes: FxHashMap<PathBuf, Vec<String>>,
 }
 
 /// Reads a text (given in memory under a name) and takes the definitions of those files that `wanted` names.
@@ -76,14 +103,14 @@ pub fn extract(
         wanted,
         base,
         files: FxHashMap::default(),
-        found: Found::default(),
+        raw: Vec::new(),
+        includes: FxHashMap::default(),
     };
     let list = unit.root().children_where(|cursor| reader.wants(cursor));
     for cursor in list {
         reader.take(cursor);
     }
-    reader.complaints();
-    Ok(reader.found)
+    Ok(reader.finish())
 }
 
 /// Offsets after each `;` or `}` outside brackets and after each directive.
@@ -116,6 +143,9 @@ fn bounds(text: &[u8]) -> Vec<usize> {
 /// `#undef` directives with their offsets.
 fn undefs(text: &[u8]) -> Vec<(String, u32)> {
     let mut out = Vec::new();
+    if !text.windows(5).any(|word| word == b"undef") {
+        return out;
+    }
     let mut tokens = Lexer::new(text, 0);
     while let Some(token) = tokens.next() {
         if token.kind != Kind::Hash {
@@ -235,31 +265,34 @@ impl Source {
         let text = std::fs::read(&path).unwrap_or_default();
         Self {
             number,
-            header: headers.spelling(&path),
-            relative: headers.relative(&path),
             lines: LineIndex::new(&text),
-            bounds: bounds(&text),
+            bounds: OnceCell::new(),
             undefs: undefs(&text),
-            text,
-            path,
+            file: File {
+                header: headers.spelling(&path),
+                relative: headers.relative(&path),
+                text,
+                path,
+            },
         }
     }
-    fn slice(&self, range: (usize, usize)) -> String {
-        String::from_utf8_lossy(self.text.get(range.0..range.1).unwrap_or(&[])).into_owned()
+    fn text(&self) -> &[u8] {
+        &self.file.text
     }
     /// Moves a start back over attributes that libclang leaves out.
     fn start(&self, start: usize) -> usize {
-        let number = self.bounds.partition_point(|bound| *bound <= start);
+        let bounds = self.bounds.get_or_init(|| bounds(self.text()));
+        let number = bounds.partition_point(|bound| *bound <= start);
         let Some(bound) = number
             .checked_sub(1)
-            .and_then(|number| self.bounds.get(number))
+            .and_then(|number| bounds.get(number))
             .copied()
         else {
             return start;
         };
         let mut begin = None;
         let mut depth = 0u32;
-        for token in Lexer::inside(&self.text, bound) {
+        for token in Lexer::inside(self.text(), bound) {
             if token.start >= start {
                 break;
             }
@@ -267,7 +300,7 @@ impl Source {
                 Kind::Punct(b'(') => depth += 1,
                 Kind::Punct(b')') => depth = depth.saturating_sub(1),
                 Kind::Word if depth == 0 => {
-                    let word = lex::slice(&self.text, token);
+                    let word = lex::slice(self.text(), token);
                     if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
                         return start;
                     }
@@ -284,15 +317,14 @@ impl Source {
             .iter()
             .any(|(one, at)| one == name && *at > offset)
     }
-    fn def(&self, name: String, range: (usize, usize), detail: Detail) -> Def {
-        let first = self.lines.line(range.0);
-        let last = self.lines.line(range.1.saturating_sub(1).max(range.0));
-        Def {
+    fn raw(&self, name: String, range: Range<usize>, detail: Option<Detail>) -> Raw {
+        let last = range.end.saturating_sub(1).max(range.start);
+        Raw {
             name,
-            header: self.header.clone(),
-            path: self.relative.clone(),
-            lines: (first, last),
-            text: self.slice(range),
+            offset: small(range.start),
+            forward: false,
+            lines: (self.lines.line(range.start), self.lines.line(last)),
+            range,
             detail,
         }
     }
@@ -305,9 +337,8 @@ impl<'u> Reader<'u> {
         }
         let path = normalise(&self.base, &self.unit.file_name(id));
         let made = (self.wanted)(&path).then(|| {
-            let number = self.found.raw.len();
-            self.found.raw.push((path.clone(), Vec::new()));
-            Rc::new(Source::read(number, path, self.headers))
+            self.raw.push(Vec::new());
+            Rc::new(Source::read(self.raw.len() - 1, path, self.headers))
         });
         self.files.insert(id, made.clone());
         made
@@ -327,24 +358,19 @@ impl<'u> Reader<'u> {
         match cursor.kind() {
             CXCursor_MacroDefinition => self.take_macro(cursor, &source),
             CXCursor_InclusionDirective => {
-                self.found
-                    .includes
-                    .entry(source.path.clone())
+                self.includes
+                    .entry(source.file.path.clone())
                     .or_default()
                     .push(cursor.spelling());
             }
             CXCursor_FunctionDecl => self.take_function(cursor, &source),
             CXCursor_VarDecl => {
-                let detail = Detail::Variable {
-                    ty: types::ty(cursor.ty()),
-                };
-                self.push(cursor, &source, cursor.spelling(), detail);
+                let ty = types::ty(cursor.ty());
+                self.push(cursor, &source, Detail::Variable { ty });
             }
             CXCursor_TypedefDecl => {
-                let detail = Detail::Typedef {
-                    ty: types::ty(cursor.typedef_target()),
-                };
-                self.push(cursor, &source, cursor.spelling(), detail);
+                let ty = types::ty(cursor.typedef_target());
+                self.push(cursor, &source, Detail::Typedef { ty });
             }
             CXCursor_StructDecl | CXCursor_UnionDecl => self.take_record(cursor, &source, 0),
             CXCursor_EnumDecl => self.take_enum(cursor, &source),
@@ -352,151 +378,120 @@ impl<'u> Reader<'u> {
         }
     }
 
-    /// The byte range of a declaration's text.
-    fn range(&self, cursor: Cursor<'u>, source: &Source) -> (usize, usize) {
-        let (start, end) = cursor.expanded_extent();
-        let (start, end) = (start.offset as usize, end.offset as usize);
-        let at = cursor.expanded_at().offset as usize;
-        let name = cursor.spelling();
-        let made_by_macro = !name.is_empty()
-            && cursor.kind() != CXCursor_MacroDefinition
-            && lex::word_at(&source.text, cursor.at().offset as usize) != name
-            || at == start
-                && source
-                    .text
-                    .get(start..)
-                    .is_some_and(|_| cursor.at().offset as usize != at);
+    /// The byte range of the text of a declaration of a name.
+    fn range(&self, cursor: Cursor<'u>, name: &str, source: &Source) -> Range<usize> {
+        let text = source.text();
+        let expanded = cursor.expanded_range();
+        let at = cursor.offset();
+        let made_by_macro = !name.is_empty() && lex::word_at(text, at) != name
+            || expanded.at == expanded.start && at != expanded.at;
         if made_by_macro
-            && !lex::word_at(&source.text, start).is_empty()
-            && is_invocation(&source.text, start)
+            && !lex::word_at(text, expanded.start).is_empty()
+            && is_invocation(text, expanded.start)
         {
-            let from = source.start(start);
-            return (
-                from.min(start),
-                body_end(&source.text, invocation_end(&source.text, start)),
-            );
+            let from = source.start(expanded.start);
+            return from.min(expanded.start)..body_end(text, invocation_end(text, expanded.start));
         }
-        let start = source.start(start);
-        let whole = source.text.get(end.wrapping_sub(1)) == Some(&b'}');
+        let whole = text.get(expanded.end.wrapping_sub(1)) == Some(&b'}');
         let end = match cursor.kind() {
-            CXCursor_FunctionDecl if whole => end,
-            CXCursor_FunctionDecl => function_end(&source.text, end),
-            _ => semicolon_after(&source.text, end),
+            CXCursor_FunctionDecl if whole => expanded.end,
+            CXCursor_FunctionDecl => function_end(text, expanded.end),
+            _ => semicolon_after(text, expanded.end),
         };
-        (start, end)
+        source.start(expanded.start)..end
     }
 
-    fn push(&mut self, cursor: Cursor<'u>, source: &Source, name: String, detail: Detail) {
-        let range = self.range(cursor, source);
-        self.push_range(source, name, range, detail, false);
-    }
-
-    fn push_range(
-        &mut self,
-        source: &Source,
-        name: String,
-        range: (usize, usize),
-        detail: Detail,
-        forward: bool,
-    ) {
-        if name.is_empty() {
-            return;
-        }
-        let def = source.def(name, range, detail);
-        let offset = small(range.0);
-        self.note(
-            source,
-            Raw {
-                offset,
-                forward,
-                def,
-            },
-        );
+    fn push(&mut self, cursor: Cursor<'u>, source: &Source, detail: Detail) {
+        let name = cursor.spelling();
+        let range = self.range(cursor, &name, source);
+        self.note(source, source.raw(name, range, Some(detail)));
     }
 
     fn note(&mut self, source: &Source, raw: Raw) {
-        if let Some((_, list)) = self.found.raw.get_mut(source.number) {
+        if raw.name.is_empty() {
+            return;
+        }
+        if let Some(list) = self.raw.get_mut(source.number) {
             list.push(raw);
         }
     }
 
     fn take_macro(&mut self, cursor: Cursor<'u>, source: &Source) {
-        let (start, end) = cursor.extent();
+        let range = cursor.range();
         let name = cursor.spelling();
-        let (start, end) = (start.offset as usize, end.offset as usize);
-        if name.starts_with("KBUILD_") || source.undefined_after(&name, small(start)) {
+        if name.starts_with("KBUILD_") || source.undefined_after(&name, small(range.start)) {
             return;
         }
         let line = source
-            .text
-            .get(..start)
+            .text()
+            .get(..range.start)
             .and_then(|before| before.iter().rposition(|byte| *byte == b'#'))
-            .unwrap_or(start);
-        let detail = macro_detail(&source.slice((line, end)));
-        let Detail::Macro { params, body } = &detail else {
-            return;
-        };
-        if body.is_empty() && params.is_none() && is_guard(&name) {
+            .unwrap_or(range.start);
+        let guard = || macro_detail(&source.file.slice(line..range.end)) == EMPTY_MACRO;
+        if is_guard(&name) && guard() {
             return;
         }
-        self.push_range(source, name, (line, end), detail, false);
+        self.note(source, source.raw(name, line..range.end, None));
     }
 
     fn take_function(&mut self, cursor: Cursor<'u>, source: &Source) {
         let Some(sig) = types::signature_of(cursor) else {
             return;
         };
-        let range = self.range(cursor, source);
-        let text_end = source.text.get(range.1.wrapping_sub(1)).copied();
-        let body = cursor.is_definition() || text_end == Some(b'}');
+        let name = cursor.spelling();
+        let range = self.range(cursor, &name, source);
+        let text_end = source.text().get(range.end.wrapping_sub(1)).copied();
         let detail = Detail::Function {
             sig,
-            body,
+            body: cursor.is_definition() || text_end == Some(b'}'),
             is_static: cursor.is_static(),
         };
-        self.push_range(source, cursor.spelling(), range, detail, false);
+        self.note(source, source.raw(name, range, Some(detail)));
     }
 
     fn take_record(&mut self, cursor: Cursor<'u>, source: &Source, depth: u32) {
-        let is_union = cursor.kind() == CXCursor_UnionDecl;
         let name = types::tag_name(cursor);
         if !cursor.is_definition() {
-            let range = self.range(cursor, source);
-            let text = source.slice(range);
-            if text.split_whitespace().count() == 2 {
-                let detail = Detail::Record {
-                    is_union,
-                    size: None,
-                    fields: Vec::new(),
-                };
-                self.push_range(source, name, range, detail, true);
-            }
+            self.take_forward(cursor, name, source);
             return;
         }
         if !name.is_empty() {
             let ty = cursor.ty();
             let mut fields = Vec::new();
             flatten(ty, Some(0), "", 0, &mut fields);
-            let mut range = self.range(cursor, source);
-            if depth > 0 {
-                let (start, end) = cursor.expanded_extent();
-                range = (start.offset as usize, end.offset as usize);
-            }
-            self.push_range(
-                source,
-                name,
-                range,
-                Detail::Record {
-                    is_union,
-                    size: ty.size(),
-                    fields,
-                },
-                false,
-            );
+            let range = if depth > 0 {
+                let expanded = cursor.expanded_range();
+                expanded.start..expanded.end
+            } else {
+                self.range(cursor, &cursor.spelling(), source)
+            };
+            let detail = Detail::Record {
+                is_union: cursor.kind() == CXCursor_UnionDecl,
+                size: ty.size(),
+                fields,
+            };
+            self.note(source, source.raw(name, range, Some(detail)));
         }
         if depth < 8 {
             self.take_nested(cursor, source, depth);
         }
+    }
+
+    /// `struct x;` and nothing else.
+    fn take_forward(&mut self, cursor: Cursor<'u>, name: String, source: &Source) {
+        let range = self.range(cursor, &cursor.spelling(), source);
+        let text = source.file.slice(range.clone());
+        if text.split_whitespace().count() != 2 {
+            return;
+        }
+        let detail = Detail::Record {
+            is_union: cursor.kind() == CXCursor_UnionDecl,
+            size: None,
+            fields: Vec::new(),
+        };
+        let mut raw = source.raw(name, range, Some(detail));
+        raw.forward = true;
+        self.note(source, raw);
     }
 
     /// Tags declared inside a record are visible outside of it.
@@ -517,7 +512,7 @@ impl<'u> Reader<'u> {
             return;
         }
         let name = types::tag_name(cursor);
-        let range = self.range(cursor, source);
+        let range = self.range(cursor, &cursor.spelling(), source);
         let mut constants = Vec::new();
         for child in cursor.children() {
             if child.kind() != CXCursor_EnumConstantDecl {
@@ -525,40 +520,55 @@ impl<'u> Reader<'u> {
             }
             let (constant, value) = (child.spelling(), child.enum_value());
             constants.push((constant.clone(), value));
-            let (start, end) = child.extent();
-            let mut def = source.def(
-                constant,
-                (start.offset as usize, end.offset as usize),
-                Detail::EnumConst {
-                    value,
-                    parent: name.clone(),
-                },
-            );
-            let at = child.at();
-            def.lines = (at.line, at.line);
-            let raw = Raw {
-                offset: at.offset,
-                forward: false,
-                def,
+            let detail = Detail::EnumConst {
+                value,
+                parent: name.clone(),
             };
+            let at = child.offset();
+            let mut raw = source.raw(constant, child.range(), Some(detail));
+            raw.offset = small(at);
+            raw.lines = (source.lines.line(at), source.lines.line(at));
             self.note(source, raw);
         }
-        self.push_range(source, name, range, Detail::Enum { constants }, false);
+        let detail = Detail::Enum { constants };
+        self.note(source, source.raw(name, range, Some(detail)));
     }
 
-    fn complaints(&mut self) {
-        for one in self.unit.diagnostics() {
-            if one.severity < CXDiagnostic_Error {
-                continue;
-            }
-            let Some(file) = one.at.file else { continue };
-            let path = normalise(&self.base, &self.unit.file_name(file));
-            self.found
-                .errors
-                .push((path, format!("line {}: {}", one.at.line, one.text)));
+    fn complaints(&self) -> Vec<(PathBuf, String)> {
+        let of = |one: crate::clang::Diagnostic| {
+            let path = normalise(&self.base, &self.unit.file_name(one.at.file?));
+            Some((path, format!("line {}: {}", one.at.line, one.text)))
+        };
+        let errors = self.unit.diagnostics().into_iter();
+        errors
+            .filter(|one| one.severity >= CXDiagnostic_Error)
+            .filter_map(of)
+            .collect()
+    }
+
+    fn finish(self) -> Found {
+        let errors = self.complaints();
+        let mut raw = self.raw;
+        let mut sources: Vec<Rc<Source>> = self.files.into_values().flatten().collect();
+        sources.sort_unstable_by_key(|source| source.number);
+        let with_raw = |source: Rc<Source>| {
+            let source = Rc::into_inner(source)?;
+            let list = std::mem::take(raw.get_mut(source.number)?);
+            Some((source.file, list))
+        };
+        Found {
+            files: sources.into_iter().filter_map(with_raw).collect(),
+            includes: self.includes,
+            errors,
         }
     }
 }
+
+/// `#define NAME` and nothing else.
+const EMPTY_MACRO: Detail = Detail::Macro {
+    params: None,
+    body: String::new(),
+};
 
 fn is_invocation(text: &[u8], start: usize) -> bool {
     let after = start + lex::word_at(text, start).len();

@@ -3,9 +3,9 @@
 //! Headers are read in a few umbrella translation units; each header belongs to exactly one of them. A header that
 //! does not go together with the others is read again in smaller company; what still fails is named.
 
-use crate::extract::{self, Raw};
+use crate::extract::{self, File, Raw};
 use crate::headers::Headers;
-use crate::{Def, Detail, Result, flags};
+use crate::{Detail, Result, flags, tags};
 use kspan_kernel::Kernel;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -21,8 +21,10 @@ const RETRY: usize = 120;
 /// All that reading a kernel's headers yields.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// Sorted by name; the one to prefer first.
-    pub defs: Vec<Def>,
+    /// Definitions with the number of their file, sorted by name; the one to prefer first.
+    pub defs: Vec<(usize, Raw)>,
+    /// The files that define something.
+    pub files: Vec<File>,
     /// Each header's spelling and file.
     pub headers: Vec<(String, PathBuf)>,
     /// Direct includes of each header, by spelling.
@@ -125,11 +127,13 @@ pub fn build(kernel: &Kernel, args: &[String]) -> Result<Index> {
         .filter(|(spelling, _)| !never_included(spelling))
         .map(|(_, path)| path.clone())
         .collect();
+    let files: Vec<&Path> = owned.iter().map(PathBuf::as_path).collect();
     let reader = Reader {
         headers: &headers,
         args: &clang_args,
         build_dir: &kernel.build_dir,
         owned: &owned,
+        declared: tags::declarations(files),
     };
     let first: Vec<Batch> = batches(&all)
         .par_iter()
@@ -169,11 +173,13 @@ struct Reader<'a> {
     build_dir: &'a Path,
     /// Files that belong to some umbrella as headers of their own.
     owned: &'a FxHashSet<PathBuf>,
+    /// Declarations of all structures, which stand before everything.
+    declared: String,
 }
 
 /// What one umbrella gave.
 struct Batch {
-    raw: Vec<(PathBuf, Vec<Raw>)>,
+    files: Vec<(File, Vec<Raw>)>,
     includes: FxHashMap<PathBuf, Vec<String>>,
     /// Headers with errors of their own, with the first words.
     failed: BTreeMap<Header, String>,
@@ -186,7 +192,7 @@ impl Reader<'_> {
             .join("kspan-umbrella.c")
             .to_string_lossy()
             .into_owned();
-        let mut text = String::from("#include <linux/module.h>\n");
+        let mut text = format!("{}#include <linux/module.h>\n", self.declared);
         for (spelling, _) in batch {
             // The semicolon ends what a header leaves open, or the next one's first declaration would be lost.
             text.push_str(&format!("#include <{spelling}>\n;\n"));
@@ -203,7 +209,7 @@ impl Reader<'_> {
             }
         }
         Ok(Batch {
-            raw: found.raw,
+            files: found.files,
             includes: found.includes,
             failed,
         })
@@ -231,18 +237,22 @@ fn merge(
             .iter()
             .map(|(header, words)| format!("{}: {words}", header.0)),
     );
-    let mut by_file: FxHashMap<PathBuf, Vec<Raw>> = FxHashMap::default();
+    let mut known: FxHashSet<PathBuf> = FxHashSet::default();
+    let (mut files, mut raws) = (Vec::new(), Vec::new());
     let mut includes: FxHashMap<PathBuf, Vec<String>> = FxHashMap::default();
     for (batch, retry) in second
         .into_iter()
         .map(|batch| (batch, true))
         .chain(first.into_iter().map(|batch| (batch, false)))
     {
-        for (path, raws) in batch.raw {
-            if raws.is_empty() || retry && !better.contains(&path) {
+        for (file, list) in batch.files {
+            if list.is_empty() || retry && !better.contains(&file.path) {
                 continue;
             }
-            by_file.entry(path).or_insert(raws);
+            if known.insert(file.path.clone()) {
+                raws.extend(list.into_iter().map(|raw| (files.len(), raw)));
+                files.push(file);
+            }
         }
         for (path, list) in batch.includes {
             includes.entry(path).or_insert(list);
@@ -256,68 +266,79 @@ fn merge(
         .into_iter()
         .filter_map(|(path, list)| Some(((*spelled.get(path.as_path())?).to_owned(), list)))
         .collect();
-    let defs = tidy(by_file.into_values().flatten().collect());
     Index {
-        defs,
+        defs: tidy(&files, raws),
+        files,
         headers: all,
         includes,
         unanalysed,
     }
 }
 
-fn kind_rank(detail: &Detail) -> u8 {
+fn kind_rank(detail: Option<&Detail>) -> u8 {
     match detail {
-        Detail::Function { body: true, .. } => 0,
-        Detail::Function { .. } => 1,
-        Detail::Record { .. } => 2,
-        Detail::Enum { .. } => 3,
-        Detail::Typedef { .. } => 4,
-        Detail::Variable { .. } => 5,
-        Detail::EnumConst { .. } => 6,
-        Detail::Macro { .. } => 7,
+        Some(Detail::Function { body: true, .. }) => 0,
+        Some(Detail::Function { .. }) => 1,
+        Some(Detail::Record { .. }) => 2,
+        Some(Detail::Enum { .. }) => 3,
+        Some(Detail::Typedef { .. }) => 4,
+        Some(Detail::Variable { .. }) => 5,
+        Some(Detail::EnumConst { .. }) => 6,
+        Some(Detail::Macro { .. }) | None => 7,
     }
 }
 
 /// One definition for each name, file and kind; functions with a body are preferred, of macros the last one counts.
 /// Forward declarations stay only for tags that are defined nowhere.
-fn tidy(mut raws: Vec<Raw>) -> Vec<Def> {
+fn tidy(files: &[File], raws: Vec<(usize, Raw)>) -> Vec<(usize, Raw)> {
+    let is_tag = |raw: &Raw| {
+        matches!(
+            raw.detail,
+            Some(Detail::Record { .. } | Detail::Enum { .. })
+        )
+    };
     let tags: FxHashSet<&str> = raws
         .iter()
-        .filter(|raw| {
-            !raw.forward && matches!(raw.def.detail, Detail::Record { .. } | Detail::Enum { .. })
-        })
-        .map(|raw| raw.def.name.as_str())
+        .filter(|(_, raw)| !raw.forward && is_tag(raw))
+        .map(|(_, raw)| raw.name.as_str())
         .collect();
     let mut order: Vec<Order<'_>> = raws
         .iter()
         .enumerate()
-        .filter(|(_, raw)| !raw.forward || !tags.contains(raw.def.name.as_str()))
-        .map(|(number, raw)| Order::of(number, raw))
+        .filter(|(_, (_, raw))| !raw.forward || !tags.contains(raw.name.as_str()))
+        .filter_map(|(number, (file, raw))| Some(Order::of(number, files.get(*file)?, raw)))
         .collect();
     order.sort_unstable();
     let mut numbers = Vec::with_capacity(order.len());
     for same_name in order.chunk_by(|a, b| a.name == b.name) {
-        let mut seen: FxHashSet<(&str, u8)> = FxHashSet::default();
+        let mut seen: Vec<(&str, u8)> = Vec::new();
         let mut opaque = false;
         for one in same_name {
-            let forward = raws.get(one.number).is_some_and(|raw| raw.forward);
+            let forward = raws.get(one.number).is_some_and(|(_, raw)| raw.forward);
             // Functions with and without a body are one kind.
-            if seen.insert((one.path, one.rank.max(1))) && !(forward && opaque) {
+            let kind = (one.path, one.rank.max(1));
+            if seen.contains(&kind) {
+                continue;
+            }
+            seen.push(kind);
+            if !(forward && opaque) {
                 opaque |= forward;
                 numbers.push(one.number);
             }
         }
     }
-    let mut slots: Vec<Option<Raw>> = raws.drain(..).map(Some).collect();
+    let mut slots: Vec<Option<(usize, Raw)>> = raws.into_iter().map(Some).collect();
     let taken = numbers
         .into_iter()
         .filter_map(|at| slots.get_mut(at)?.take());
-    taken.map(|raw| raw.def).collect()
+    taken.collect()
 }
 
 /// What a definition is sorted by: its name; then which to prefer.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Order<'a> {
+    /// The name's first bytes: most comparisons end here, and look at nothing else in memory.
+    start: u128,
     name: &'a str,
     rank: u8,
     uapi: bool,
@@ -327,12 +348,17 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    fn of(number: usize, raw: &'a Raw) -> Self {
+    fn of(number: usize, file: &'a File, raw: &'a Raw) -> Self {
+        let mut start = [0; 16];
+        for (place, byte) in start.iter_mut().zip(raw.name.bytes()) {
+            *place = byte;
+        }
         Self {
-            name: &raw.def.name,
-            rank: kind_rank(&raw.def.detail),
-            uapi: raw.def.path.starts_with("include/uapi"),
-            path: &raw.def.path,
+            start: u128::from_be_bytes(start),
+            name: &raw.name,
+            rank: kind_rank(raw.detail.as_ref()),
+            uapi: file.relative.starts_with("include/uapi"),
+            path: &file.relative,
             offset: std::cmp::Reverse(raw.offset),
             number,
         }

@@ -18,6 +18,7 @@ pub mod lex;
 mod open;
 mod store;
 pub mod symvers;
+mod tags;
 mod types;
 mod words;
 

@@ -3,6 +3,7 @@
 //! Layout: magic, version, checksum of all that follows, lengths of the sections, the sections. Names are sorted; a
 //! name's definitions follow one another. Texts are pooled, since the constants of one enumeration share theirs.
 
+use crate::extract::{File, Raw};
 use crate::index::Index;
 use crate::{Def, Detail, extract};
 use kspan_kernel::Error;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"KSPANFCT";
 /// Raise it whenever what is stored, or how it is read from headers, changes.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 const SECTIONS: usize = 10;
 const HEAD: usize = 8 + 4 + 32 + SECTIONS * 8;
 
@@ -36,6 +37,15 @@ struct Entry {
     file: u32,
     /// `None` for a macro.
     detail: Option<Detail>,
+}
+
+/// An [`Entry`] as it is written.
+#[derive(serde::Serialize)]
+struct Written<'i> {
+    lines: (u32, u32),
+    text: (u32, u32),
+    file: u32,
+    detail: Option<&'i Detail>,
 }
 
 /// An open store.
@@ -80,8 +90,11 @@ pub fn encode(index: Index, symvers: String, config: String) -> Result<Vec<u8>, 
         ))
     };
     let mut writer = Writer::default();
-    for def in index.defs {
-        writer.add(def).map_err(|error| broken(&error))?;
+    for (number, raw) in &index.defs {
+        if let Some(file) = index.files.get(*number) {
+            let file = (*number, file);
+            writer.add(file, raw).map_err(|error| broken(&error))?;
+        }
     }
     let meta = Meta {
         headers: index.headers.into_iter().collect(),
@@ -103,57 +116,78 @@ pub fn encode(index: Index, symvers: String, config: String) -> Result<Vec<u8>, 
 
 /// Fills the sections.
 #[derive(Default)]
-struct Writer {
+struct Writer<'i> {
     sections: [Vec<u8>; SECTIONS],
-    pool: FxHashMap<String, (u32, u32)>,
-    files: Vec<(String, String)>,
-    file_numbers: FxHashMap<String, u32>,
-    header_names: BTreeMap<String, Vec<u32>>,
-    last: Option<String>,
+    pool: FxHashMap<&'i [u8], (u32, u32)>,
+    files: Vec<(&'i str, &'i str)>,
+    /// Of the index' files: the number that each has here, and the names that it defines.
+    file_numbers: FxHashMap<usize, (u32, Vec<u32>)>,
+    last: Option<&'i str>,
     count: u32,
 }
 
-impl Writer {
-    fn add(&mut self, def: Def) -> Result<(), postcard::Error> {
-        if self.last.as_deref() != Some(def.name.as_str()) {
+impl<'i> Writer<'i> {
+    fn add(&mut self, file: (usize, &'i File), raw: &'i Raw) -> Result<(), postcard::Error> {
+        if self.last != Some(raw.name.as_str()) {
             let (start, first) = (self.sections[NAMES].len(), self.sections[DEF_AT].len() / 4);
             push(&mut self.sections[NAME_AT], start);
             push(&mut self.sections[NAME_AT], first);
-            self.sections[NAMES].extend(def.name.as_bytes());
-            self.last = Some(def.name);
+            self.sections[NAMES].extend(raw.name.as_bytes());
+            self.last = Some(&raw.name);
             self.count += 1;
         }
-        let file = self.file(def.header, def.path);
-        let texts = &mut self.sections[TEXTS];
-        let text = *self.pool.entry(def.text).or_insert_with_key(|text| {
-            let start = texts.len();
-            texts.extend(text.as_bytes());
-            (small(start), small(text.len()))
-        });
-        let detail = Some(def.detail).filter(|detail| !matches!(detail, Detail::Macro { .. }));
+        let number = self.file(file);
+        let text = self.text(file.1, raw);
         let at = self.sections[DEFS].len();
         push(&mut self.sections[DEF_AT], at);
-        let entry = postcard::to_stdvec(&Entry {
-            lines: def.lines,
+        let entry = Written {
+            lines: raw.lines,
             text,
-            file,
-            detail,
-        })?;
-        self.sections[DEFS].extend(entry);
+            file: number,
+            detail: raw.detail.as_ref(),
+        };
+        let defs = std::mem::take(&mut self.sections[DEFS]);
+        self.sections[DEFS] = postcard::to_extend(&entry, defs)?;
         Ok(())
     }
 
-    fn file(&mut self, header: String, path: String) -> u32 {
-        let list = self.header_names.entry(header.clone()).or_default();
-        let name = self.count.saturating_sub(1);
-        if list.last() != Some(&name) {
-            list.push(name);
-        }
-        let files = &mut self.files;
-        *self.file_numbers.entry(path).or_insert_with_key(|path| {
-            files.push((header, path.clone()));
-            small(files.len() - 1)
+    /// Where a definition's text stands in the pool.
+    fn text(&mut self, file: &'i File, raw: &Raw) -> (u32, u32) {
+        let bytes = file.text.get(raw.range.clone()).unwrap_or(&[]);
+        let texts = &mut self.sections[TEXTS];
+        *self.pool.entry(bytes).or_insert_with(|| {
+            let start = texts.len();
+            texts.extend(String::from_utf8_lossy(bytes).as_bytes());
+            (small(start), small(texts.len() - start))
         })
+    }
+
+    fn file(&mut self, (number, file): (usize, &'i File)) -> u32 {
+        let files = &mut self.files;
+        let (here, names) = self.file_numbers.entry(number).or_insert_with(|| {
+            files.push((&file.header, &file.relative));
+            (small(files.len() - 1), Vec::new())
+        });
+        let name = self.count.saturating_sub(1);
+        if names.last() != Some(&name) {
+            names.push(name);
+        }
+        *here
+    }
+
+    /// The names that each header defines; one header may be several files.
+    fn header_names(&mut self) -> BTreeMap<&'i str, Vec<u32>> {
+        let mut all: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (here, names) in std::mem::take(&mut self.file_numbers).into_values() {
+            if let Some((header, _)) = self.files.get(here as usize) {
+                all.entry(header).or_default().extend(names);
+            }
+        }
+        for names in all.values_mut() {
+            names.sort_unstable();
+            names.dedup();
+        }
+        all
     }
 
     fn finish(mut self) -> Result<[Vec<u8>; SECTIONS], postcard::Error> {
@@ -163,7 +197,7 @@ impl Writer {
         push(&mut self.sections[NAME_AT], def_count);
         push(&mut self.sections[DEF_AT], defs_end);
         self.sections[FILES] = postcard::to_stdvec(&self.files)?;
-        self.sections[HEADER_NAMES] = postcard::to_stdvec(&self.header_names)?;
+        self.sections[HEADER_NAMES] = postcard::to_stdvec(&self.header_names())?;
         Ok(self.sections)
     }
 }

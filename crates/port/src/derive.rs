@@ -121,7 +121,7 @@ impl<'a> Loop<'a> {
             dirty = errors.iter().map(|(tu, _)| *tu).collect();
             if errors.iter().all(|(_, d)| d.severity < Severity::Error) && !self.learn(&errors) {
                 let (derived, errors) = self.make()?;
-                if derived.ok || !self.learn(&errors) {
+                if derived.ok || !(self.ask_for_dialect() || self.learn(&errors)) {
                     return Ok(derived);
                 }
                 dirty = errors.iter().map(|(tu, _)| *tu).collect();
@@ -132,6 +132,16 @@ impl<'a> Loop<'a> {
             }
         }
         Ok(self.result(false))
+    }
+
+    /// The home kernel's C, which a port without an overlay has not asked for yet. True when it does now.
+    fn ask_for_dialect(&mut self) -> bool {
+        let overlaid = |file: &PathBuf| file.starts_with(crate::plan::OVERLAY);
+        if self.rendered.files.keys().any(overlaid) {
+            return false;
+        }
+        let remedy = crate::plan::dialect_remedy(&self.ctx);
+        remedy.is_some_and(|remedy| self.plan.remedies.insert(remedy))
     }
 
     /// Counts a round for the gaps that are open; true when one of them has been open for too long.
@@ -209,6 +219,10 @@ impl<'a> Loop<'a> {
         command
             .args(&target.flags.args)
             .args(tu.extra.iter().map(|a| a.replace(&home, &here)));
+        let renames = self.dir.join(crate::plan::renames_file());
+        if renames.is_file() {
+            command.arg("-include").arg(renames);
+        }
         command.args(crate::plan::language_flags(&self.ctx));
         command.args([
             "-fsyntax-only",

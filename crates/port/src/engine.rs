@@ -415,13 +415,7 @@ impl Engine {
         let Some(tree) = self.cache.source_tree_if_present(&home.kernel) else {
             return Ok(BTreeSet::new());
         };
-        let place = provider::Place {
-            driver_dir: &provider::driver_dir(driver, &tree),
-            home,
-            target,
-            target_tree: self.cache.source_tree_if_present(&target.kernel),
-            cache: &self.cache,
-        };
+        let place = provider::Place::of(&self.cache, driver, (home, &tree), target)?;
         let mut narrow = port.open.clone();
         let mut open = narrow.clone();
         let mut taken = BTreeSet::new();

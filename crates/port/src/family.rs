@@ -8,7 +8,7 @@ use kspan_kernel::{Cache, Kernel};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "users-1";
+const FORMAT: &str = "users-2";
 /// A family's directory has at least so many components (`drivers/net/wireless`, `drivers/nvme` with a directory below
 /// it); what lies together below less is a subsystem.
 const LEAST_DEPTH: usize = 2;
@@ -60,12 +60,13 @@ fn scan(tree: &Path, exports: &[String]) -> Vec<PathBuf> {
     found
 }
 
-/// One of the names stands in a text as a word of its own.
+/// One of the names stands in a text as a word of its own; a member of that name is another thing.
 fn mentions(names: &AhoCorasick, text: &[u8]) -> bool {
     let word = |at: Option<&u8>| at.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
     names.find_overlapping_iter(text).any(|found| {
-        let before = found.start().checked_sub(1).and_then(|at| text.get(at));
-        !word(before) && !word(text.get(found.end()))
+        let before = text.get(..found.start()).unwrap_or_default();
+        let member = before.ends_with(b".") || before.ends_with(b"->");
+        !member && !word(before.last()) && !word(text.get(found.end()))
     })
 }
 
@@ -95,6 +96,10 @@ mod tests {
         file("drivers/x/core/core.c", "EXPORT_SYMBOL(x_open);");
         file("drivers/x/chip/chip.c", "int e = x_open();");
         file("drivers/y/y.c", "int max_open(void); int x_opened;");
+        file(
+            "drivers/y/ops.c",
+            "struct o o = { .x_open = y }; int e = o.x_open(p->x_open);",
+        );
         file("drivers/z/z.h", "x_open();");
         let exports = ["x_open".to_owned(), "x_op".to_owned()];
         assert_eq!(

@@ -191,6 +191,10 @@ pub enum RemedyKind {
     Rewrite,
     /// An implementation carried from the home kernel's source.
     Lift,
+    /// The Kbuild file asks for the home kernel's C.
+    Dialect,
+    /// A symbol of the driver's own has another name, for the target's is taken.
+    Rename,
 }
 
 impl RemedyKind {
@@ -204,6 +208,8 @@ impl RemedyKind {
             Self::Adapter => "adapter",
             Self::Rewrite => "rewrite",
             Self::Lift => "lift",
+            Self::Dialect => "dialect",
+            Self::Rename => "rename",
         }
     }
 }

@@ -556,7 +556,7 @@ pub fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialise
     let dot = bytes[..start]
         .iter()
         .rposition(|b| !b.is_ascii_whitespace())?;
-    let before = bytes[..dot].trim_ascii_end();
+    let before = without_continuations(&bytes[..dot]);
     // What stands before the dot must be the start of an initialiser; after a comment it is taken on trust.
     let opens = matches!(before.last(), Some(b'{' | b',')) || before.ends_with(b"*/");
     if bytes[dot] != b'.' || !opens {
@@ -570,12 +570,21 @@ pub fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialise
     if bytes[equals + 1..end].contains(&b'#') {
         return None;
     }
-    let trimmed = bytes[equals + 1..end].trim_ascii_end().len();
+    let trimmed = without_continuations(&bytes[equals + 1..end]).len();
     Some(Initialiser {
         whole: dot..end + usize::from(bytes[end] == b','),
         value: equals + 1..equals + 1 + trimmed,
         plain: bytes[start + field.len()..equals].trim_ascii().is_empty(),
     })
+}
+
+/// A text without the blanks at its end, and without the backslashes that join a macro's lines there.
+fn without_continuations(text: &[u8]) -> &[u8] {
+    let mut text = text.trim_ascii_end();
+    while let Some(line) = text.strip_suffix(b"\\") {
+        text = line.trim_ascii_end();
+    }
+    text
 }
 
 /// Past the inner members and indices of a designator: where `=` should stand.
@@ -635,6 +644,15 @@ mod tests {
         let found = initialiser(inner, 7, "ops").unwrap();
         assert_eq!(&inner[found.whole], b".ops.a[1] = 2 ");
         assert!(!found.plain);
+    }
+
+    #[test]
+    fn an_initialiser_stands_in_a_macro_too() {
+        let text = b"#define E(v, d) { \\\n\t.vendor = v, \\\n\t.data_ptr = d \\\n}\n";
+        let start = memchr::memmem::find(text, b"data_ptr").unwrap();
+        let found = initialiser(text, start, "data_ptr").unwrap();
+        assert_eq!(text_of(text, &found.value), " d");
+        assert!(found.plain);
     }
 
     #[test]

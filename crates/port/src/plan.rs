@@ -165,7 +165,13 @@ impl Plan {
                 place_block(ctx, tu, closure, note, &mut edits, &mut out.files)?;
             }
         }
-        let overlaid = !out.files.is_empty();
+        let taken = taken_names(ctx);
+        if !taken.is_empty() {
+            out.files.insert(renames_file(), renames(&taken).into());
+            remedies.extend(taken.iter().map(|name| renamed(ctx, name)));
+        }
+        let dialect = remedies.iter().any(|r| r.kind == RemedyKind::Dialect);
+        let overlaid = !out.files.is_empty() || dialect;
         for file in ctx.driver.sources()? {
             let path = ctx.driver.dir.join(&file);
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
@@ -528,11 +534,69 @@ pub fn language_flags(ctx: &Context<'_>) -> Vec<String> {
     if dialect(home.as_deref()) > dialect(target.as_deref()) {
         out.extend(home);
     }
+    // Anonymous members of a named structure (since 6.19 the kernel's own headers have them).
+    const ANONYMOUS: &str = "-fms-extensions";
+    if flag(ctx.home, ANONYMOUS).is_some() && flag(ctx.target, ANONYMOUS).is_none() {
+        out.push(ANONYMOUS.to_owned());
+    }
     const MIXED: &str = "-Wdeclaration-after-statement";
     if flag(ctx.target, MIXED).is_some() && flag(ctx.home, MIXED).is_none() {
         out.push("-Wno-declaration-after-statement".to_owned());
     }
     out
+}
+
+/// What a port that needs nothing else takes when the target's C is too old for it; none where it is not.
+#[must_use]
+pub fn dialect_remedy(ctx: &Context<'_>) -> Option<RemedyKey> {
+    let flags = language_flags(ctx);
+    (!flags.is_empty()).then(|| RemedyKey {
+        kind: RemedyKind::Dialect,
+        subject: flags.join(" "),
+        origin: "how the home kernel compiles modules".to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    })
+}
+
+/// What the driver exports and the target's own kernel does, too: modpost and the module loader refuse a second one.
+fn taken_names<'c>(ctx: &Context<'c>) -> Vec<&'c str> {
+    let built_in = |name: &&String| {
+        let export = ctx.target.facts.export(name);
+        export.is_some_and(|e| e.module == "vmlinux")
+    };
+    let exports = ctx.built.exports.iter().filter(built_in);
+    exports.map(String::as_str).collect()
+}
+
+/// Where the new names stand, in a port.
+#[must_use]
+pub fn renames_file() -> PathBuf {
+    Path::new(OVERLAY).join("kspan").join("own-exports.h")
+}
+
+/// The header that is read before all others: declarations, definitions, exports and calls get the new name alike.
+fn renames(names: &[&str]) -> String {
+    let mut text = String::from(
+        "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: the target's kernel exports these itself. */\n",
+    );
+    for name in names {
+        text.push_str(&format!("#define {name} kspan_{name}\n"));
+    }
+    text
+}
+
+fn renamed(ctx: &Context<'_>, name: &str) -> RemedyKey {
+    RemedyKey {
+        kind: RemedyKind::Rename,
+        subject: name.to_owned(),
+        origin: format!("kspan_{name}"),
+        risk: Risk::Behaviour,
+        meaning: format!(
+            "{name}() is built into {}: modules that are ported together with this one use its own, all others the kernel's",
+            ctx.target.kernel.release
+        ),
+    }
 }
 
 /// Puts the overlay on the include path, in the driver's own Kbuild file (or Makefile).
@@ -542,6 +606,7 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
     } else {
         "Makefile"
     };
+    let files_rename = files.contains_key(&renames_file());
     let text = files.entry(PathBuf::from(name)).or_default();
     if !text.is_empty() && !text.ends_with(b"\n") {
         text.push(b'\n');
@@ -551,6 +616,13 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
         "\n# Added by kspan for {}.\nLINUXINCLUDE := -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include $(LINUXINCLUDE)\n",
         ctx.target.kernel.release
     );
+    if files_rename {
+        let file = renames_file();
+        lines.push_str(&format!(
+            "LINUXINCLUDE += -include $(src)/{}\n",
+            file.display()
+        ));
+    }
     let language = language_flags(ctx);
     if !language.is_empty() {
         lines.push_str(&format!("subdir-ccflags-y += {}\n", language.join(" ")));

@@ -9,6 +9,7 @@ use crate::view::View;
 use crate::{Error, Result, family, store, stub};
 use kspan_kernel::Cache;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Where providers lie in a port.
@@ -76,18 +77,45 @@ pub struct Wanted {
 /// Where providers are looked for.
 pub struct Place<'a> {
     /// The directory of the home kernel's tree that the driver came from.
-    pub driver_dir: &'a str,
+    driver_dir: String,
     /// The home kernel.
-    pub home: &'a View,
+    home: &'a View,
+    /// Its source tree.
+    home_tree: &'a Path,
     /// The target.
-    pub target: &'a View,
+    target: &'a View,
     /// The target's source tree, where it is in the cache.
-    pub target_tree: Option<PathBuf>,
+    target_tree: Option<PathBuf>,
     /// The cache.
-    pub cache: &'a Cache,
+    cache: &'a Cache,
+    /// The names of the driver's own source files.
+    own_files: BTreeSet<OsString>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// For a driver of the home kernel, whose source tree is at hand.
+    ///
+    /// # Errors
+    /// When the driver's files cannot be listed.
+    pub fn of(
+        cache: &'a Cache,
+        driver: &Driver,
+        (home, home_tree): (&'a View, &'a Path),
+        target: &'a View,
+    ) -> Result<Self> {
+        let sources = driver.sources()?;
+        let names = sources.iter().filter_map(|file| file.file_name());
+        Ok(Self {
+            driver_dir: driver_dir(driver, home_tree),
+            home,
+            home_tree,
+            target,
+            target_tree: cache.source_tree_if_present(&target.kernel),
+            cache,
+            own_files: names.map(OsString::from).collect(),
+        })
+    }
+
     /// Why a module that the target has in an older form may not be replaced; `None` when it may: it stands in the directory
     /// of the driver or of a provider already taken, or only modules of its own directory and of theirs use it, or of the family
     /// that lies around both. A module that others of the target depend on is a subsystem's core.
@@ -111,7 +139,14 @@ impl Place<'_> {
             Ok(users) => users,
             Err(why) => return Some(format!("who uses it could not be asked: {why}")),
         };
-        let outside = |user: &&PathBuf| !roots.iter().any(|root| user.starts_with(root));
+        // The driver itself, in an older form, where it stood before it moved.
+        let moved = |user: &Path| {
+            let name = user.file_name();
+            name.is_some_and(|name| self.own_files.contains(name))
+                && !self.home_tree.join(user).exists()
+        };
+        let outside =
+            |user: &&PathBuf| !roots.iter().any(|root| user.starts_with(root)) && !moved(user);
         let first = users.iter().find(outside)?;
         Some(format!("{} uses that, too", first.display()))
     }
@@ -124,7 +159,7 @@ pub fn wanted(open: &[Gap], taken: &BTreeSet<Provider>, place: &Place<'_>) -> Wa
     let home = place.home;
     let on_target = place.target.facts.exporting_modules();
     let mut dirs: BTreeSet<&str> = taken.iter().map(Provider::dir).collect();
-    dirs.insert(place.driver_dir);
+    dirs.insert(&place.driver_dir);
     let mut out = Wanted::default();
     let mut asked: Vec<&str> = Vec::new();
     for symbol in open.iter().filter_map(|gap| symbol(&gap.need)) {

@@ -22,17 +22,10 @@ pub fn with(
     one: &dyn Fn(&Driver) -> Result<Upgrade>,
 ) -> Result<Upgrade> {
     let home = engine.view(&driver.manifest.home)?;
-    let tree_of = |view: &View| engine.cache.source_tree_if_present(&view.kernel);
-    let Some(tree) = tree_of(&home) else {
+    let Some(tree) = engine.cache.source_tree_if_present(&home.kernel) else {
         return Ok(narrow);
     };
-    let place = Place {
-        driver_dir: &provider::driver_dir(driver, &tree),
-        home: &home,
-        target,
-        target_tree: tree_of(target),
-        cache: &engine.cache,
-    };
+    let place = Place::of(&engine.cache, driver, (&home, &tree), target)?;
     let mut open = narrow.open.clone();
     let mut taken = BTreeSet::new();
     loop {
