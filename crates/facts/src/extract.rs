@@ -524,10 +524,16 @@ impl<'u> Reader<'u> {
                 value,
                 parent: name.clone(),
             };
-            let at = child.offset();
-            let mut raw = source.raw(constant, child.range(), Some(detail));
-            raw.offset = small(at);
-            raw.lines = (source.lines.line(at), source.lines.line(at));
+            // The list of constants may be a file of its own (`sched/sd_flags.h`): offsets there say nothing here.
+            let raw = if child.file() == cursor.file() {
+                let (at, range) = (child.offset(), child.range());
+                let mut raw = source.raw(constant, range, Some(detail));
+                raw.offset = small(at);
+                raw.lines = (source.lines.line(at), source.lines.line(at));
+                raw
+            } else {
+                source.raw(constant, range.clone(), Some(detail))
+            };
             self.note(source, raw);
         }
         let detail = Detail::Enum { constants };

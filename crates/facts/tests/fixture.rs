@@ -99,6 +99,18 @@ fn fixture() -> Result<Fixture, Box<dyn std::error::Error>> {
         "#ifndef C2\n#define C2\n#include <linux/circle.h>\n#endif\n",
     )?;
     write(
+        &tree.join("include/linux/flags.h"),
+        "#define FLAG(x) FLAG_##x,\nenum flag {\n#include <linux/flag_list.h>\n};\nint flag_of(struct later *l);\n",
+    )?;
+    write(
+        &tree.join("include/linux/flag_list.h"),
+        "/* What there is. */\nFLAG(A)\nFLAG(B)\n",
+    )?;
+    write(
+        &tree.join("include/linux/later.h"),
+        "struct later { int flag; };\nint flag_of(struct later *l);\n",
+    )?;
+    write(
         &tree.join("include/linux/latin.h"),
         b"/* \xe9\xff */\r\nint latin(int x);\r\n",
     )?;
@@ -183,6 +195,17 @@ fn facts_of_a_kernel() -> Outcome {
     assert_eq!(size, Some(24));
     assert!(
         matches!(first("CORE_ON")?.detail, Detail::EnumConst { value: 7, ref parent } if parent == "core_mode")
+    );
+    let flag = first("FLAG_B")?;
+    assert_eq!(
+        (flag.text.as_str(), flag.lines),
+        ("enum flag {\n#include <linux/flag_list.h>\n};", (2, 4))
+    );
+    // The prototype that is first to name the structure means the same as the one behind its definition.
+    let complained = facts.unanalysed();
+    assert!(
+        !complained.iter().any(|words| words.contains("later.h")),
+        "{complained:?}"
     );
     let Detail::Macro { params, body } = first("CORE_MAX")?.detail else {
         return Err("no macro".into());
