@@ -284,6 +284,7 @@ fn unadaptable(
         function: "f",
         have,
         want,
+        unread: Vec::new(),
     };
     adapter::make(&wanted, library, target)
         .err()

@@ -185,12 +185,16 @@ fn import(
 }
 
 /// Where imported drivers of a home kernel are kept.
+/// Changes with what an import writes: drivers that were imported before are imported anew.
+const IMPORTS: &str = "imports-2";
+
 fn base(engine: &Engine, home: &View) -> anyhow::Result<PathBuf> {
     let digest = &home.kernel.digest;
     let base = engine
         .cache
         .root()
         .join("corpus")
+        .join(IMPORTS)
         .join(&digest[..16.min(digest.len())]);
     std::fs::create_dir_all(&base)?;
     Ok(base)

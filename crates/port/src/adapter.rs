@@ -37,6 +37,8 @@ pub struct Wanted<'a> {
     pub have: &'a Signature,
     /// The target's type.
     pub want: &'a Signature,
+    /// Which of its parameters the driver's function never reads.
+    pub unread: Vec<bool>,
 }
 
 /// Makes an adapter.
@@ -149,6 +151,8 @@ fn arguments(
             out.push(pass(&param.ty, &wanted.want.params[i].ty, i));
         } else if let Some(expression) = told(evolution, &param.ty) {
             out.push(expression);
+        } else if wanted.unread.get(index) == Some(&true) && is_scalar(&param.ty) {
+            out.push(format!("({})0", cfn::bare(&param.ty.spelling)));
         } else if cfn::bare(&param.ty.canonical) == "struct netlink_ext_ack *" {
             out.push("NULL".to_owned());
             meaning = "extended error texts are not passed on".to_owned();
@@ -163,6 +167,15 @@ fn arguments(
         }
     }
     Ok((out, risk, meaning))
+}
+
+/// A number or a pointer.
+fn is_scalar(ty: &Ty) -> bool {
+    let bare = cfn::bare(&ty.canonical);
+    let aggregate = ["struct ", "union "]
+        .iter()
+        .any(|tag| bare.starts_with(tag));
+    bare.ends_with('*') || !aggregate && !bare.contains(['(', '['])
 }
 
 /// The expression by which an evolution finds a value of this type.
@@ -294,8 +307,35 @@ mod tests {
             function: "fn",
             have: &have,
             want: &want,
+            unread: Vec::new(),
         };
         arguments(&wanted, None).map(|a| a.0)
+    }
+
+    #[test]
+    fn what_the_function_never_reads_is_nothing() {
+        let (have, want) = (
+            signature("int (struct a *, struct s *, struct v, int)"),
+            signature("int (struct a *)"),
+        );
+        let mut wanted = Wanted {
+            record: "r",
+            field: "f",
+            function: "fn",
+            have: &have,
+            want: &want,
+            unread: vec![false, true, true, true],
+        };
+        // A structure by value has no nothing.
+        assert!(arguments(&wanted, None).is_err_and(|why| why.contains("parameter 3")));
+        let have = signature("int (struct a *, struct s *, int)");
+        (wanted.have, wanted.unread) = (&have, vec![false, true, true]);
+        assert_eq!(
+            arguments(&wanted, None).unwrap().0,
+            ["a0", "(struct s *)0", "(int)0"]
+        );
+        wanted.unread = vec![false, false, true];
+        assert!(arguments(&wanted, None).is_err());
     }
 
     #[test]

@@ -69,19 +69,43 @@ pub fn derive(
     let found = check::gaps(ctx.built, ctx.home, ctx.target, ctx.library);
     let mut job = Loop::new(cache, ctx, dir, options);
     let derived = job.run(&found)?;
-    if derived.ok || job.plan_is_empty() {
+    if derived.ok {
         return Ok(derived);
     }
     // Facts may be wrong where the compiler is right: a driver that builds unchanged is never made worse.
+    if !job.plan_is_empty()
+        && let Some(unchanged) = instead(dir, &mut |beside| {
+            Loop::new(cache, ctx, beside, options).run(&[])
+        })?
+    {
+        return Ok(unchanged);
+    }
+    let off = crate::plan::option_remedies(&ctx);
+    if off.is_empty() {
+        return Ok(derived);
+    }
+    let with_options_off = instead(dir, &mut |beside| {
+        let mut job = Loop::new(cache, ctx, beside, options);
+        job.plan.remedies.extend(off.iter().cloned());
+        job.run(&found)
+    })?;
+    Ok(with_options_off.unwrap_or(derived))
+}
+
+/// Another derivation, in a directory of its own; where it succeeds, it takes the first one's place.
+fn instead(
+    dir: &Path,
+    derivation: &mut dyn FnMut(&Path) -> Result<Derived>,
+) -> Result<Option<Derived>> {
     let beside =
         tempfile::tempdir_in(dir.parent().unwrap_or(dir)).map_err(|e| Error::io(dir, e))?;
-    let unchanged = Loop::new(cache, ctx, beside.path(), options).run(&[])?;
-    if !unchanged.ok {
-        return Ok(derived);
+    let derived = derivation(beside.path())?;
+    if !derived.ok {
+        return Ok(None);
     }
     std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, e))?;
     std::fs::rename(beside.keep(), dir).map_err(|e| Error::io(dir, e))?;
-    Ok(unchanged)
+    Ok(Some(derived))
 }
 
 impl<'a> Loop<'a> {
@@ -219,9 +243,11 @@ impl<'a> Loop<'a> {
         command
             .args(&target.flags.args)
             .args(tu.extra.iter().map(|a| a.replace(&home, &here)));
-        let renames = self.dir.join(crate::plan::renames_file());
-        if renames.is_file() {
-            command.arg("-include").arg(renames);
+        for file in crate::plan::read_first() {
+            let file = self.dir.join(file);
+            if file.is_file() {
+                command.arg("-include").arg(file);
+            }
         }
         command.args(crate::plan::language_flags(&self.ctx));
         command.args([
@@ -259,7 +285,8 @@ impl<'a> Loop<'a> {
             let Need::Export { symbol } = &need else {
                 continue;
             };
-            errors.push((self.tu_using(symbol), Diagnostic::unexported(symbol)));
+            let using = self.tus_using(symbol).into_iter();
+            errors.extend(using.map(|tu| (tu, Diagnostic::unexported(symbol))));
         }
         if !build.ok && errors.is_empty() {
             errors.push((
@@ -284,9 +311,25 @@ impl<'a> Loop<'a> {
         self.ctx.built.tus.iter().position(is_it).unwrap_or(0)
     }
 
-    fn tu_using(&self, symbol: &str) -> usize {
+    /// The source files that a symbol stands in; the uses of what the driver's own headers declare are not noted, so the text
+    /// is asked. Where it is in none (a kernel macro calls it), the first.
+    fn tus_using(&self, symbol: &str) -> Vec<usize> {
         let uses = |tu: &HomeTu| tu.tu.uses.iter().any(|u| u.name == symbol);
-        self.ctx.built.tus.iter().position(uses).unwrap_or(0)
+        let says = |tu: &HomeTu| {
+            let text = std::fs::read(self.ctx.driver.dir.join(&tu.source)).unwrap_or_default();
+            lex::tokens(&text).any(|(token, range)| {
+                token == lex::Token::Word && text.get(range) == Some(symbol.as_bytes())
+            })
+        };
+        let tus = || self.ctx.built.tus.iter().enumerate();
+        let mut found: Vec<usize> = tus().filter(|(_, t)| uses(t)).map(|(i, _)| i).collect();
+        if found.is_empty() {
+            found = tus().filter(|(_, t)| says(t)).map(|(i, _)| i).collect();
+        }
+        if found.is_empty() {
+            found.push(0);
+        }
+        found
     }
 
     /// Turns errors into changes of the plan; what cannot be turned is open. True when the plan changed.

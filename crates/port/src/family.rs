@@ -6,9 +6,10 @@ use crate::{Result, lift, store};
 use aho_corasick::AhoCorasick;
 use kspan_kernel::{Cache, Kernel};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "users-2";
+const FORMAT: &str = "users-3";
 /// A family's directory has at least so many components (`drivers/net/wireless`, `drivers/nvme` with a directory below
 /// it); what lies together below less is a subsystem.
 const LEAST_DEPTH: usize = 2;
@@ -60,14 +61,35 @@ fn scan(tree: &Path, exports: &[String]) -> Vec<PathBuf> {
     found
 }
 
-/// One of the names stands in a text as a word of its own; a member of that name is another thing.
+/// One of the names stands in a text as a word of its own; a member of that name, or a function that the file has for itself, is
+/// another thing.
 fn mentions(names: &AhoCorasick, text: &[u8]) -> bool {
     let word = |at: Option<&u8>| at.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-    names.find_overlapping_iter(text).any(|found| {
+    let (mut named, mut own) = (BTreeSet::new(), BTreeSet::new());
+    for found in names.find_overlapping_iter(text) {
         let before = text.get(..found.start()).unwrap_or_default();
         let member = before.ends_with(b".") || before.ends_with(b"->");
-        !member && !word(before.last()) && !word(text.get(found.end()))
-    })
+        if member || word(before.last()) || word(text.get(found.end())) {
+            continue;
+        }
+        named.insert(found.pattern());
+        if is_own(before) {
+            own.insert(found.pattern());
+        }
+    }
+    named.difference(&own).next().is_some()
+}
+
+/// What stands before a name makes it the file's own: `static …` on its line, or on the one before where its own begins with it.
+fn is_own(before: &[u8]) -> bool {
+    let mut lines = before.rsplit(|b| *b == b'\n');
+    let line = lines.next().unwrap_or_default();
+    let line = if line.trim_ascii().is_empty() {
+        lines.next().unwrap_or_default()
+    } else {
+        line
+    };
+    line.starts_with(b"static ")
 }
 
 #[cfg(test)]
@@ -99,6 +121,14 @@ mod tests {
         file(
             "drivers/y/ops.c",
             "struct o o = { .x_open = y }; int e = o.x_open(p->x_open);",
+        );
+        file(
+            "drivers/y/own.c",
+            "static int x_open(void)\n{\n}\nint e = x_open();",
+        );
+        file(
+            "drivers/y/own2.c",
+            "static struct a *\nx_open(void)\n{\n}\nint e = x_open();",
         );
         file("drivers/z/z.h", "x_open();");
         let exports = ["x_open".to_owned(), "x_op".to_owned()];

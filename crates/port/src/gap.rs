@@ -195,6 +195,8 @@ pub enum RemedyKind {
     Dialect,
     /// A symbol of the driver's own has another name, for the target's is taken.
     Rename,
+    /// An option of the driver's own that the target has on is off, as at home.
+    Option,
 }
 
 impl RemedyKind {
@@ -210,6 +212,7 @@ impl RemedyKind {
             Self::Lift => "lift",
             Self::Dialect => "dialect",
             Self::Rename => "rename",
+            Self::Option => "option",
         }
     }
 }

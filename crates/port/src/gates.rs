@@ -1,6 +1,7 @@
 //! Gates on meaning: what compiles on the target and may still act otherwise there. Found from facts and sources alone,
 //! for ports and for drivers that build unchanged alike.
 
+use crate::driver::OFF;
 use crate::gap::{Place, Risk};
 use crate::home::Home;
 use crate::view::View;
@@ -37,6 +38,7 @@ pub fn findings(
     library: &Library,
 ) -> Vec<Finding> {
     let mut out: BTreeMap<(String, String), Finding> = BTreeMap::new();
+    let has_on = |name: &str| driver_config.get(name).is_some_and(|value| value != OFF);
     for used in built
         .tus
         .iter()
@@ -44,9 +46,7 @@ pub fn findings(
         .filter(|u| u.via_macro.is_none())
     {
         let found = match used.kind {
-            UseKind::Config if !driver_config.contains_key(&used.name) => {
-                config(used, home, target)
-            }
+            UseKind::Config if !has_on(&used.name) => config(used, home, target),
             UseKind::Function | UseKind::Macro => {
                 let named = || stub(used, home, target).or_else(|| returns(used, home, target));
                 chosen(used, home, target, library).or_else(named)

@@ -170,6 +170,11 @@ impl Plan {
             out.files.insert(renames_file(), renames(&taken).into());
             remedies.extend(taken.iter().map(|name| renamed(ctx, name)));
         }
+        let off = remedies.iter().filter(|r| r.kind == RemedyKind::Option);
+        let off: Vec<&str> = off.map(|r| r.subject.as_str()).collect();
+        if !off.is_empty() {
+            out.files.insert(options_file(), options(&off).into());
+        }
         let dialect = remedies.iter().any(|r| r.kind == RemedyKind::Dialect);
         let overlaid = !out.files.is_empty() || dialect;
         for file in ctx.driver.sources()? {
@@ -569,9 +574,47 @@ fn taken_names<'c>(ctx: &Context<'c>) -> Vec<&'c str> {
     exports.map(String::as_str).collect()
 }
 
-/// Where the new names stand, in a port.
+/// What turns off the driver's own options that the target has on and the home kernel has off: the files that they ask for are
+/// not among the driver's.
 #[must_use]
-pub fn renames_file() -> PathBuf {
+pub fn option_remedies(ctx: &Context<'_>) -> Vec<RemedyKey> {
+    let on = |name: &&str| ctx.target.facts.config(name).is_some();
+    let remedy = |name: &str| RemedyKey {
+        kind: RemedyKind::Option,
+        subject: name.to_owned(),
+        origin: "off in the home kernel's configuration".to_owned(),
+        risk: Risk::Default,
+        meaning: format!(
+            "the target's configuration has {name} on, and its own version of the driver may do what this one leaves out"
+        ),
+    };
+    ctx.driver.manifest.off().filter(on).map(remedy).collect()
+}
+
+/// Where options are turned off, in a port.
+fn options_file() -> PathBuf {
+    Path::new(OVERLAY).join("kspan").join("own-options.h")
+}
+
+/// The header that is read right after the kernel's configuration.
+fn options(names: &[&str]) -> String {
+    let mut text = String::from(
+        "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: off in the home kernel's configuration. */\n",
+    );
+    for name in names {
+        text.push_str(&format!("#undef {name}\n#undef {name}_MODULE\n"));
+    }
+    text
+}
+
+/// The headers of a port that the compiler reads before the driver's first line.
+#[must_use]
+pub fn read_first() -> [PathBuf; 2] {
+    [options_file(), renames_file()]
+}
+
+/// Where the new names stand, in a port.
+fn renames_file() -> PathBuf {
     Path::new(OVERLAY).join("kspan").join("own-exports.h")
 }
 
@@ -606,7 +649,8 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
     } else {
         "Makefile"
     };
-    let files_rename = files.contains_key(&renames_file());
+    let mut first = read_first().to_vec();
+    first.retain(|file| files.contains_key(file));
     let text = files.entry(PathBuf::from(name)).or_default();
     if !text.is_empty() && !text.ends_with(b"\n") {
         text.push(b'\n');
@@ -616,8 +660,7 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
         "\n# Added by kspan for {}.\nLINUXINCLUDE := -I$(src)/{OVERLAY} -I$(src)/{OVERLAY}/include $(LINUXINCLUDE)\n",
         ctx.target.kernel.release
     );
-    if files_rename {
-        let file = renames_file();
+    for file in first {
         lines.push_str(&format!(
             "LINUXINCLUDE += -include $(src)/{}\n",
             file.display()

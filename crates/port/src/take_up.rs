@@ -163,7 +163,11 @@ fn cast_const_away(
 fn take_export(plan: &mut Plan, ctx: &Context<'_>, tu: usize, symbol: &str) -> bool {
     let namespace = ctx.target.facts.export(symbol).and_then(|e| e.namespace);
     let Some(namespace) = namespace.filter(|n| !n.is_empty()) else {
-        return plan.tus[tu].overrides.insert(symbol.to_owned());
+        let wants = &mut plan.tus[tu];
+        return match is_defined(ctx, symbol) {
+            true => wants.names.insert(symbol.to_owned()),
+            false => wants.overrides.insert(symbol.to_owned()),
+        };
     };
     plan.remedies.insert(RemedyKey {
         kind: RemedyKind::Alias,
@@ -189,6 +193,14 @@ fn take_signature(wants: &mut Wants, ctx: &Context<'_>, name: &str) -> bool {
         }
         _ => wants.overrides.insert(name.to_owned()),
     }
+}
+
+/// An evolution gives the function in terms of what the target exports.
+fn is_defined(ctx: &Context<'_>, name: &str) -> bool {
+    let known = ctx.library.for_name(name);
+    known
+        .into_iter()
+        .any(|e| matches!(e.kind, Kind::Define { .. }) && e.applies_to(ctx.target))
 }
 
 /// An evolution gives the target's function in the home kernel's form.
@@ -401,6 +413,7 @@ fn take_callback(
         function,
         have: &first.sig,
         want: &want,
+        unread: unread(ctx, index, function),
     };
     let made = adapter::make(&wanted, ctx.library, ctx.target)?;
     let mut changed = false;
@@ -478,6 +491,27 @@ fn insert_once(
         text: framed(text, name, file, back),
     };
     plan.edits.add(file, edit).map_err(|e| e.to_string())
+}
+
+/// Which parameters of one of the driver's functions its body never names; none where the body cannot be read.
+fn unread(ctx: &Context<'_>, index: usize, function: &str) -> Vec<bool> {
+    let functions = &ctx.built.tus[index].tu.functions;
+    let text_of = |function: &LocalFunction| {
+        let (file, start) = place(ctx, &function.start).ok()?;
+        let bytes = std::fs::read(ctx.driver.dir.join(file)).ok()?;
+        let length = function.end.offset.checked_sub(function.start.offset)? as usize;
+        let text = String::from_utf8_lossy(bytes.get(start..start + length)?).into_owned();
+        Some(text.split_once('{')?.1.to_owned())
+    };
+    let Some(found) = functions.iter().find(|f| f.name == function) else {
+        return Vec::new();
+    };
+    let Some(body) = text_of(found) else {
+        return Vec::new();
+    };
+    let words = lex::words(&body);
+    let params = found.sig.params.iter();
+    params.map(|p| !words.contains(&p.name)).collect()
 }
 
 /// Generated text under a file name of its own, then back to the driver's line.

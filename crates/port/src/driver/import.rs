@@ -438,7 +438,8 @@ impl SourceTree<'_> {
                     .iter()
                     .filter_map(|w| w.strip_suffix(".o"))
                     .collect();
-                if !objects.is_empty() && !objects.iter().any(own) {
+                let part_of_own = chosen.modules.iter().any(|m| m.name == s.variable);
+                if !part_of_own && !objects.is_empty() && !objects.iter().any(own) {
                     found.insert(s.suffix.clone());
                 }
             }
@@ -688,8 +689,8 @@ mod tests {
                   ccflags-y += -I$(srctree)/drivers/h/shared -I$(srctree)/drivers/none $(call cc-option,-Wx)\nCFLAGS_one.o := -I$(src)\n",
             ),
             ("drivers/h/a/sub/Makefile", b"SUB := $(addprefix sub/,two.o)\n"),
-            ("drivers/h/a/Kconfig", b"config A_LEDS\n\tbool\n"),
-            ("drivers/h/a/one.c", b"#include <s.h>\n#ifdef CONFIG_A_LEDS\n#endif\n"),
+            ("drivers/h/a/Kconfig", b"config A_LEDS\n\tbool\nconfig A_TRACE\n\tbool\n"),
+            ("drivers/h/a/one.c", b"#include <s.h>\n#ifdef CONFIG_A_LEDS\n#endif\n#ifdef CONFIG_A_TRACE\n#endif\n"),
             ("drivers/h/a/sub/two.c", b"#include \"../own.h\"\n"),
             ("drivers/h/a/own.h", b"#undef TRACE_INCLUDE_PATH\n#define TRACE_INCLUDE_PATH ../../drivers/h/a\n"),
             ("drivers/h/a/dbg.c", b""),
@@ -700,7 +701,10 @@ mod tests {
         let manifest = done.unwrap().driver.manifest;
         assert_eq!(
             manifest.config,
-            BTreeMap::from([("CONFIG_A_LEDS".to_owned(), "y".to_owned())])
+            BTreeMap::from([
+                ("CONFIG_A_LEDS".to_owned(), "y".to_owned()),
+                ("CONFIG_A_TRACE".to_owned(), "n".to_owned()),
+            ])
         );
         let kbuild = std::fs::read_to_string(out.join("Kbuild")).unwrap();
         for line in [

@@ -5,7 +5,7 @@
 
 use super::includes::{Closure, is_kernel_header, kernel_header, parent, scan};
 use super::kbuild::config_words;
-use super::manifest::write_whole;
+use super::manifest::{OFF, write_whole};
 use super::tree::SourceTree;
 use kspan_kernel::{Error, Result};
 use rayon::prelude::*;
@@ -264,7 +264,7 @@ impl SourceTree<'_> {
         let valued: BTreeMap<String, String> = defined
             .into_iter()
             .filter(|n| !foreign.contains(n))
-            .filter_map(|name| Some(((self.config)(&name)?, name)))
+            .map(|name| ((self.config)(&name).unwrap_or_else(|| OFF.to_owned()), name))
             .map(|(v, n)| (n, v))
             .collect();
         if valued.is_empty() || !valued.keys().any(|n| self.mentioned(closure, n)) {

@@ -148,7 +148,8 @@ pub struct Manifest {
     /// Where it was imported from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// Configuration symbols that belong to the driver (`CONFIG_X`), with their values at home (`y`, `m`, a number, `"text"`).
+    /// Configuration symbols that belong to the driver (`CONFIG_X`), with their values at home (`y`, `m`, a number, `"text"`;
+    /// `n` for one that is off).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
     /// Evolutions that are for drivers which choose them (`opt_in` there), by id. What each may change is in its `meaning`.
@@ -159,6 +160,9 @@ pub struct Manifest {
     pub smoke: Option<Smoke>,
 }
 
+/// The value of a symbol that is off.
+pub const OFF: &str = "n";
+
 const HEAD: &str = "\
 # This directory is a driver for kspan. It stays a plain Kbuild directory: make -C KDIR M=$PWD modules builds it.
 # name, home (the kernel it is written for) and modules are required; version, private_headers (kernel headers that
@@ -167,6 +171,12 @@ const HEAD: &str = "\
 ";
 
 impl Manifest {
+    /// Symbols of the driver's own that are off at home: what they would turn on is not among its files.
+    pub fn off(&self) -> impl Iterator<Item = &str> {
+        let off = self.config.iter().filter(|(_, value)| *value == OFF);
+        off.map(|(name, _)| name.as_str())
+    }
+
     /// Reads the text of a manifest.
     ///
     /// # Errors

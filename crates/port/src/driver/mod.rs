@@ -16,7 +16,7 @@ pub use capture::{Built, capture, freeze_version, version_code};
 pub use import::{Import, import};
 pub use kbuild::{Kbuild, Statement, init_out_of_tree};
 pub use makefile::{DirVars, evaluate};
-pub use manifest::{FILE as MANIFEST_FILE, Manifest, Origin, Smoke, SmokeEnd};
+pub use manifest::{FILE as MANIFEST_FILE, Manifest, OFF, Origin, Smoke, SmokeEnd};
 pub use tree::{SourceTree, TreeModule, modules_in_tree, read_config, sample};
 
 use kspan_kernel::{Error, Result};

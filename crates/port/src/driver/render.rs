@@ -4,7 +4,7 @@ use super::import::TraceHeader;
 use super::includes::parent;
 use super::kbuild::Kbuild;
 use super::makefile::DirVars;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, OFF};
 use super::tree::{TreeModule, join, texts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -283,7 +283,7 @@ pub(super) fn kbuild(
     for dir in dirs {
         let _ = writeln!(text, "ccflags-y += -I$(src)/{dir}");
     }
-    for (name, value) in &manifest.config {
+    for (name, value) in manifest.config.iter().filter(|(_, value)| *value != OFF) {
         text.push_str(&config_flag(name, value));
     }
     text.push_str(&shipped(&layout));
