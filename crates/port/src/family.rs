@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "users-3";
+const FORMAT: &str = "users-4";
 /// A family's directory has at least so many components (`drivers/net/wireless`, `drivers/nvme` with a directory below
 /// it); what lies together below less is a subsystem.
 const LEAST_DEPTH: usize = 2;
@@ -80,7 +80,8 @@ fn mentions(names: &AhoCorasick, text: &[u8]) -> bool {
     named.difference(&own).next().is_some()
 }
 
-/// What stands before a name makes it the file's own: `static …` on its line, or on the one before where its own begins with it.
+/// What stands before a name makes it the file's own: `static` and a type alone, on its line, or on the one before where its own
+/// begins with the name.
 fn is_own(before: &[u8]) -> bool {
     let mut lines = before.rsplit(|b| *b == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -89,7 +90,8 @@ fn is_own(before: &[u8]) -> bool {
     } else {
         line
     };
-    line.starts_with(b"static ")
+    let part_of_type = |b: &u8| b.is_ascii_alphanumeric() || b" \t_*".contains(b);
+    line.starts_with(b"static ") && line.iter().all(part_of_type)
 }
 
 #[cfg(test)]
@@ -130,11 +132,20 @@ mod tests {
             "drivers/y/own2.c",
             "static struct a *\nx_open(void)\n{\n}\nint e = x_open();",
         );
+        file(
+            "drivers/y/uses.c",
+            "static struct a b = { x_open };\nstatic int c(void) { return x_open(); }",
+        );
         file("drivers/z/z.h", "x_open();");
         let exports = ["x_open".to_owned(), "x_op".to_owned()];
         assert_eq!(
             scan(tree.path(), &exports),
-            ["drivers/x/chip/chip.c", "drivers/x/core/core.c"].map(PathBuf::from)
+            [
+                "drivers/x/chip/chip.c",
+                "drivers/x/core/core.c",
+                "drivers/y/uses.c"
+            ]
+            .map(PathBuf::from)
         );
     }
 }
