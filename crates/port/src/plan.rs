@@ -598,13 +598,16 @@ fn options_file() -> PathBuf {
 
 /// The header that is read right after the kernel's configuration.
 fn options(names: &[&str]) -> String {
-    let mut text = String::from(
-        "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: off in the home kernel's configuration. */\n",
-    );
-    for name in names {
-        text.push_str(&format!("#undef {name}\n#undef {name}_MODULE\n"));
-    }
-    text
+    header_for_each("off in the home kernel's configuration", names, |name| {
+        format!("#undef {name}\n#undef {name}_MODULE\n")
+    })
+}
+
+/// A header of directives, some for each name.
+fn header_for_each(why: &str, names: &[&str], directives: impl Fn(&str) -> String) -> String {
+    let head = format!("/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: {why}. */\n");
+    let lines = names.iter().map(|name| directives(name));
+    std::iter::once(head).chain(lines).collect()
 }
 
 /// The headers of a port that the compiler reads before the driver's first line.
@@ -620,13 +623,9 @@ fn renames_file() -> PathBuf {
 
 /// The header that is read before all others: declarations, definitions, exports and calls get the new name alike.
 fn renames(names: &[&str]) -> String {
-    let mut text = String::from(
-        "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: the target's kernel exports these itself. */\n",
-    );
-    for name in names {
-        text.push_str(&format!("#define {name} kspan_{name}\n"));
-    }
-    text
+    header_for_each("the target's kernel exports these itself", names, |name| {
+        format!("#define {name} kspan_{name}\n")
+    })
 }
 
 fn renamed(ctx: &Context<'_>, name: &str) -> RemedyKey {
@@ -676,6 +675,23 @@ fn add_include_paths(ctx: &Context<'_>, files: &mut BTreeMap<PathBuf, Vec<u8>>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_that_are_read_first_have_directives_alone() {
+        let head = "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: ";
+        assert_eq!(
+            options(&["CONFIG_A"]),
+            format!(
+                "{head}off in the home kernel's configuration. */\n#undef CONFIG_A\n#undef CONFIG_A_MODULE\n"
+            )
+        );
+        assert_eq!(
+            renames(&["a", "b"]),
+            format!(
+                "{head}the target's kernel exports these itself. */\n#define a kspan_a\n#define b kspan_b\n"
+            )
+        );
+    }
 
     #[test]
     fn a_header_without_a_guard_is_read_once() {
