@@ -7,10 +7,11 @@ rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo
 
 has_program() { command -v "$1" >/dev/null 2>&1; }
 
-# The places that the facts room looks in, too.
+# The places that the facts room looks in, too. libclang-cpp, which other packages bring, is another library.
 has_libclang() {
-    ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* "${LIBCLANG_PATH:-/nowhere}"/libclang*.so* 2>/dev/null |
-        grep -q .
+    for dir in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 "${LIBCLANG_PATH:-/nowhere}"; do
+        ls "$dir"/libclang.so* "$dir"/libclang-[0-9]*.so* 2>/dev/null
+    done | grep -q .
 }
 
 has_header() { echo "#include <$1>" | gcc -E - >/dev/null 2>&1; }
