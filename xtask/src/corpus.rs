@@ -46,6 +46,9 @@ pub struct Args {
     /// Paths in the tree (one a line) instead of a random sample.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
+    /// Print the paths of the sample, as --list takes them, and do nothing with them.
+    #[arg(long)]
+    paths: bool,
     /// How many cells at once [default: one for each core].
     #[arg(long)]
     jobs: Option<usize>,
@@ -67,6 +70,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let home = engine.view(&args.home)?;
     let target = engine.view(&args.on)?;
     let (paths, left_out) = paths(args, &engine, &home, &target)?;
+    if args.paths {
+        println!("{}", paths.join("\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
     let (drivers, failed) = import(&paths, &engine, &home)?;
     if args.upgrade {
         let record = upgrade::record(
