@@ -160,6 +160,21 @@ fn a_ports_warning_names_the_drivers_own_line() {
 }
 
 #[test]
+fn a_tag_declared_inside_of_a_carried_structure_comes_with_it_alone() {
+    let driver = fixture("nest");
+    let cells = build(driver.path(), &["trixie", "bullseye"])
+        .ends(0)
+        .cells();
+    for cell in &cells {
+        verdict(cell, "ported");
+        let remedies = cell["remedies"].as_array().unwrap();
+        let of = |name: &str| remedies.iter().any(|r| r["subject"] == name);
+        assert!(of("ethtool_fec_hist"), "{cell:#}");
+        assert!(!of("ethtool_fec_hist_value"), "{cell:#}");
+    }
+}
+
+#[test]
 fn check_finds_the_gaps_without_the_targets_compiler() {
     let driver = fixture("beacon");
     let run = kspan(&[

@@ -467,6 +467,15 @@ impl Builder<'_> {
             // … and is being taken up for another of them.
             return Ok(());
         }
+        if renamed.is_none()
+            && let Some(outer) = enclosing(self.sources.home, def)
+            && !self.sources.target.has(&outer)
+        {
+            // Declared inside of another structure, it comes with that one alone.
+            self.provide(&outer)?;
+            self.done.insert(def.name.clone());
+            return Ok(());
+        }
         self.include_origin(&def.header);
         self.texts.push(def.text.clone());
         let needed = self.dependencies(&def.text, &def.name, &def.header);
@@ -713,6 +722,25 @@ impl Builder<'_> {
             def.path, def.lines.0, self.sources.home.kernel.release
         )
     }
+}
+
+/// The structure inside of whose braces a structure or an enumeration is declared.
+fn enclosing(home: &View, def: &Def) -> Option<String> {
+    if !matches!(def.detail, Detail::Record { .. } | Detail::Enum { .. }) {
+        return None;
+    }
+    let inner = def.text.trim_end_matches(';');
+    let around = |d: &Def| {
+        matches!(d.detail, Detail::Record { .. })
+            && d.name != def.name
+            && d.path == def.path
+            && d.lines.0 <= def.lines.0
+            && d.lines.1 >= def.lines.1
+            && d.text.len() > inner.len()
+            && d.text.contains(inner)
+    };
+    let holds = |name: &String| home.facts.defs(name).iter().any(around);
+    home.names_in(&def.header).into_iter().find(holds)
 }
 
 /// The definition to carry when a name has several: a body before a macro before a type before a mere prototype.
