@@ -80,13 +80,14 @@ pub fn decompress(name: &str, stream: impl Read + 'static) -> Result<Box<dyn Rea
         "xz" => Ok(Box::new(liblzma::read::XzDecoder::new_multi_decoder(
             stream,
         ))),
+        "gz" => Ok(Box::new(flate2::read::MultiGzDecoder::new(stream))),
         "zst" => match ruzstd::decoding::StreamingDecoder::new(stream) {
             Ok(decoder) => Ok(Box::new(decoder)),
             Err(e) => Err(format!("{name}: {e}")),
         },
         "tar" => Ok(Box::new(stream)),
         other => Err(format!(
-            "{name}: compression `{other}` is not known (xz, zst)"
+            "{name}: compression `{other}` is not known (gz, xz, zst)"
         )),
     }
 }
@@ -128,6 +129,18 @@ mod tests {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "hello");
+    }
+
+    #[test]
+    fn a_data_member_may_be_packed_by_gzip() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, b"hello").unwrap();
+        let file = ar(&[("data.tar.gz", &packed.finish().unwrap())]);
+        let mut text = String::new();
+        let read = data_member(io::Cursor::new(file))
+            .unwrap()
+            .read_to_string(&mut text);
+        assert_eq!((read.unwrap(), text.as_str()), (5, "hello"));
     }
 
     #[test]
