@@ -3,6 +3,7 @@
 //! Never: prints, decides by a version number, names a driver, or edits the driver's own directory.
 //! Its main function is [`Engine::port`].
 
+pub mod absent;
 pub mod adapter;
 pub mod carry;
 pub mod cfile;

@@ -1,5 +1,6 @@
 //! A member that the target's structure lacks: renamed, expressed by what the target has, or left out.
 
+use crate::absent;
 use crate::edit::Edit;
 use crate::gap::{RemedyKind, Risk};
 use crate::home::HomeTu;
@@ -191,12 +192,20 @@ fn replace_uses(
         .accesses(record, field)
         .into_iter()
         .find(|e| e.applies_to(ctx.target));
+    let absent = match access {
+        None => absent::value(ctx, record, field),
+        Some(_) => None,
+    };
     let mut edits = Vec::new();
     for used in uses {
         let (file, start) = place(ctx, &used.at)?;
         let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
-        let made = replacement(&bytes, start, field, access)
-            .ok_or_else(|| format!("struct {record} has no member {field} on the target"))?;
+        let made = match &absent {
+            Some(zero) => read_as(&bytes, start, field, zero),
+            None => replacement(&bytes, start, field, access),
+        };
+        let made =
+            made.ok_or_else(|| format!("struct {record} has no member {field} on the target"))?;
         edits.push((file, made));
     }
     let mut changed = false;
@@ -225,6 +234,9 @@ fn replace_uses(
     if dropped {
         plan.remedies.insert(left_out(record, field, dropping));
     }
+    if absent.is_some() {
+        plan.remedies.insert(reads_as_zero(record, field));
+    }
     if let Some(evolution) = access.filter(|_| said) {
         let wants = &mut plan.tus[index];
         wants.names.extend(evolution.needs.iter().cloned());
@@ -238,6 +250,23 @@ fn replace_uses(
         });
     }
     Ok(changed)
+}
+
+fn reads_as_zero(record: &str, field: &str) -> RemedyKey {
+    RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} reads as zero"),
+        origin: "generated".to_owned(),
+        risk: Risk::Behaviour,
+        meaning: format!("the target's core has no .{field} and sets none; the driver sees 0"),
+    }
+}
+
+/// A value in place of `object->member`.
+fn read_as(bytes: &[u8], start: usize, field: &str, value: &str) -> Option<Replacement> {
+    let (range, _) = expression(bytes, start, field)?;
+    let text = format!("{value} /* kspan: no .{field} on the target */");
+    Some(Replacement::said(keeping_lines(bytes, range, text)))
 }
 
 fn left_out(record: &str, field: &str, evolution: Option<&Evolution>) -> RemedyKey {
