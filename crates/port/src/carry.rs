@@ -493,6 +493,13 @@ impl Builder<'_> {
             (Detail::Function { .. } | Detail::Macro { .. }, None) => {
                 touched(self.sources, &def.text, &signature_text(def))
             }
+            (Detail::Record { .. }, None) if renamed.is_some() => {
+                let meaning = format!(
+                    "the driver has the home kernel's form of struct {}, the target's own code another",
+                    def.name
+                );
+                (Risk::Default, meaning)
+            }
             _ => (Risk::None, String::new()),
         };
         let text = terminated(def, renamed);
@@ -644,11 +651,11 @@ impl Builder<'_> {
             return self.take_evolution(name, &evolution.clone());
         }
         let defs = self.sources.home.facts.defs(name);
-        let header_only = |d: &&Def| {
-            matches!(
-                d.detail,
-                Detail::Macro { .. } | Detail::Function { body: true, .. }
-            )
+        let header_only = |d: &&Def| match &d.detail {
+            Detail::Macro { .. } | Detail::Function { body: true, .. } => true,
+            // Where all of the name's definitions are that one; a macro of it would reach the others, too.
+            Detail::Record { fields, .. } => !fields.is_empty() && defs.len() == 1,
+            _ => false,
         };
         let Some(def) = defs.iter().find(header_only) else {
             let there = self.sources.target.callable(name).is_some();

@@ -337,6 +337,10 @@ impl<'a> Loop<'a> {
         self.open.clear();
         let mut changed = false;
         for (tu, diagnostic) in errors {
+            if self.withdraw_structure(diagnostic) {
+                changed = true;
+                continue;
+            }
             changed |= self.withdraw(*tu, diagnostic);
             let places: Vec<Place> = self.place_of(diagnostic).into_iter().collect();
             let needs = self.needs_of(*tu, diagnostic);
@@ -363,6 +367,20 @@ impl<'a> Loop<'a> {
         let plan = self.plan.clone();
         self.learn(errors);
         self.plan = plan;
+    }
+
+    /// A structure of the driver's own that meets the target's code after all is taken back.
+    fn withdraw_structure(&mut self, diagnostic: &Diagnostic) -> bool {
+        let words = lex::words(&diagnostic.message);
+        let mut tags = words.iter().filter_map(|w| w.strip_prefix("kspan_"));
+        let is_record = |tag: &&str| self.ctx.home.record(tag).is_some();
+        let Some(tag) = tags.find(is_record).map(str::to_owned) else {
+            return false;
+        };
+        for wants in &mut self.plan.tus {
+            wants.overrides.remove(&tag);
+        }
+        self.plan.not_own.insert(tag)
     }
 
     /// A carried definition that conflicts with the target's own is taken back; a name of the driver's own that the

@@ -18,6 +18,7 @@ pub mod family;
 pub mod gap;
 pub mod gates;
 pub mod home;
+pub mod layout;
 pub mod lex;
 pub mod lift;
 pub mod link;

@@ -4,6 +4,7 @@ use crate::absent;
 use crate::edit::Edit;
 use crate::gap::{RemedyKind, Risk};
 use crate::home::HomeTu;
+use crate::layout::{self, Bytes};
 use crate::lex::{self, Token};
 use crate::plan::{Context, Plan, RemedyKey};
 use crate::take_up::place;
@@ -66,6 +67,11 @@ pub fn take_up(
             "",
         );
     }
+    let by_rule = ctx.library.accesses(record, field);
+    let by_rule = by_rule.into_iter().any(|e| e.applies_to(ctx.target));
+    if !by_rule && let Some(changed) = take_bytes(plan, ctx, &uses, record, field) {
+        return changed;
+    }
     let refusals = ctx.library.refusals(record, field);
     if let Some(refusal) = refusals.into_iter().find(|e| e.applies_to(ctx.target)) {
         return Err(format!(
@@ -73,7 +79,24 @@ pub fn take_up(
             refusal.meaning
         ));
     }
+    let dropped = ctx.library.drops(record, field);
+    let dropped = dropped.into_iter().any(|e| e.applies_to(ctx.target));
+    let tried = plan.not_own.contains(record);
+    if !(by_rule || dropped || tried) && layout::can_be_own(ctx.home, ctx.target, record) {
+        return Ok(own_structure(plan, ctx, record));
+    }
     replace_uses(plan, ctx, index, &uses, record, field)
+}
+
+/// The home kernel's structure under a name of its own, for each source file that reaches into it. True when one has it new.
+fn own_structure(plan: &mut Plan, ctx: &Context<'_>, record: &str) -> bool {
+    let reaches = |u: &Use| u.record.as_deref() == Some(record) || u.name == record;
+    let tus = ctx.built.tus.iter().zip(&mut plan.tus);
+    let mut changed = false;
+    for (_, wants) in tus.filter(|(tu, _)| tu.tu.uses.iter().any(reaches)) {
+        changed |= wants.overrides.insert(record.to_owned());
+    }
+    changed
 }
 
 /// Members of an inner structure that stand in the outer one on the target (`.reset.softreset` → `.softreset`), where
@@ -146,6 +169,58 @@ pub fn alias(home: &View, target: &View, record: &str, field: &str) -> Option<St
             && there.iter().any(|t| t.name == f.name)
     };
     fields.iter().find(shares).map(|f| f.name.clone())
+}
+
+/// The bytes of a wire's format by the target's name for them, or by their place; `None` where it has no such bytes.
+fn take_bytes(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    uses: &[&Use],
+    record: &str,
+    field: &str,
+) -> Option<Result<bool, String>> {
+    const MEANING: &str =
+        "the target's structure has the same layout, and calls these bytes otherwise";
+    let origin = format!("layout of struct {record}");
+    let at = match layout::same_bytes(ctx.home, ctx.target, record, field)? {
+        Bytes::Named(other) => {
+            let names = (record, field, other.as_str());
+            return Some(rename_member(
+                plan,
+                ctx,
+                uses,
+                names,
+                &origin,
+                Risk::Default,
+                MEANING,
+            ));
+        }
+        Bytes::At(at) => at,
+    };
+    let mut edits = Vec::new();
+    for used in uses {
+        let (file, start) = place(ctx, &used.at).ok()?;
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
+        // An initialiser names a member; there is none.
+        let (range, object) = expression(&bytes, start, field)?;
+        let text = at.replace("{0}", &object);
+        edits.push((file, keeping_lines(&bytes, range, text)));
+    }
+    let mut changed = false;
+    for (file, edit) in edits {
+        match plan.edits.add(&file, edit) {
+            Ok(new) => changed |= new,
+            Err(conflict) => return Some(Err(conflict.to_string())),
+        }
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} by its place"),
+        origin,
+        risk: Risk::Default,
+        meaning: MEANING.to_owned(),
+    });
+    Some(Ok(changed))
 }
 
 fn rename_member(

@@ -57,6 +57,8 @@ pub struct Plan {
     pub headers: BTreeMap<String, HeaderPlan>,
     /// Edits of the driver's text.
     pub edits: Edits,
+    /// Structures of which the driver cannot have a form of its own: that was tried, and the target's code wants its own.
+    pub not_own: BTreeSet<String>,
     /// Namespaces of symbols to import.
     pub namespaces: BTreeSet<String>,
     /// Remedies that are edits, adapters or whole headers; carried ones follow from the wants.
