@@ -302,6 +302,16 @@ impl<'a> Loop<'a> {
             self.learn_open(&errors);
             derived.open = self.open.values().cloned().collect();
         }
+        let target = &self.ctx.target.facts;
+        for symbol in link::changed_versions(self.dir, self.ctx.kept, target) {
+            derived.ok = false;
+            let why = format!(
+                "modules of the target that use {symbol} would not load: its type is another here"
+            );
+            let need = Need::Export { symbol };
+            self.note_open(need, &[], why);
+            derived.open = self.open.values().cloned().collect();
+        }
         Ok((derived, errors))
     }
 

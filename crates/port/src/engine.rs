@@ -334,7 +334,8 @@ impl Engine {
             let start = std::time::Instant::now();
             let kernels = (&*home, target);
             let none = BTreeSet::new();
-            self.derive(driver, &built, kernels, options, &base, (&none, &mut port))?;
+            let wants = (&none, &none, &mut port);
+            self.derive(driver, &built, kernels, options, &base, wants)?;
             if port.verdict == Verdict::Open {
                 let stubs = self.with_providers(driver, kernels, options, &base, &mut port)?;
                 if port.verdict == Verdict::Open && !stubs.is_empty() {
@@ -346,7 +347,7 @@ impl Engine {
                         kernels,
                         options,
                         &base,
-                        (&stubs, &mut again),
+                        (&stubs, &none, &mut again),
                     )?;
                     port = again;
                 }
@@ -513,13 +514,14 @@ impl Engine {
         let place = beside.path();
         wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();
         let stubs = BTreeSet::new();
+        let kept = taken.iter().flat_map(|p| p.kept.iter().cloned()).collect();
         self.derive(
             set,
             &built,
             (home, target),
             options,
             place,
-            (&stubs, &mut wide),
+            (&stubs, &kept, &mut wide),
         )?;
         if wide.builds() {
             store::replace_dir(&place.join("tree"), &base.join("tree"))?;
@@ -534,7 +536,7 @@ impl Engine {
         (home, target): (&View, &View),
         options: &KbuildOptions,
         base: &Path,
-        (stubs, port): (&BTreeSet<String>, &mut Port),
+        (stubs, kept, port): (&BTreeSet<String>, &BTreeSet<String>, &mut Port),
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
         let library = self.library_for(driver)?;
@@ -554,6 +556,7 @@ impl Engine {
             lift: lift.as_deref(),
             notes: &notes,
             stubs,
+            kept,
         };
         std::fs::create_dir_all(base).map_err(|e| Error::io(base, e))?;
         let work = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;

@@ -6,13 +6,23 @@ use crate::{Result, lift, store};
 use aho_corasick::AhoCorasick;
 use kspan_kernel::{Cache, Kernel};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "users-4";
+const FORMAT: &str = "users-5";
 /// A family's directory has at least so many components (`drivers/net/wireless`, `drivers/nvme` with a directory below
 /// it); what lies together below less is a subsystem.
 const LEAST_DEPTH: usize = 2;
+
+/// A file that names exports of a module.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct User {
+    /// The file, relative to the tree.
+    pub file: PathBuf,
+    /// What it names, sorted.
+    pub exports: Vec<String>,
+}
 
 /// The directory that two directories of a kernel tree have in common, where it is narrow enough to be a family's.
 #[must_use]
@@ -30,12 +40,7 @@ pub fn root(provider: &str, driver: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// When the cache cannot be written.
-pub fn users(
-    cache: &Cache,
-    kernel: &Kernel,
-    tree: &Path,
-    exports: &[String],
-) -> Result<Vec<PathBuf>> {
+pub fn users(cache: &Cache, kernel: &Kernel, tree: &Path, exports: &[String]) -> Result<Vec<User>> {
     let mut parts = vec![FORMAT, kernel.digest.as_str()];
     parts.extend(exports.iter().map(String::as_str));
     let name = format!("{}.users.json", store::key(&parts));
@@ -48,22 +53,34 @@ pub fn users(
     Ok(found)
 }
 
-fn scan(tree: &Path, exports: &[String]) -> Vec<PathBuf> {
+fn scan(tree: &Path, exports: &[String]) -> Vec<User> {
     let Ok(names) = AhoCorasick::new(exports) else {
         return Vec::new();
     };
-    let mut found: Vec<PathBuf> = lift::c_files(tree)
+    let user = |file: PathBuf| {
+        let text = std::fs::read(&file).ok()?;
+        let mut named: Vec<String> = mentions(&names, &text)
+            .into_iter()
+            .filter_map(|found| exports.get(found).cloned())
+            .collect();
+        named.sort();
+        let file = file.strip_prefix(tree).ok()?.to_path_buf();
+        (!named.is_empty()).then_some(User {
+            file,
+            exports: named,
+        })
+    };
+    let mut found: Vec<User> = lift::c_files(tree)
         .into_par_iter()
-        .filter(|file| std::fs::read(file).is_ok_and(|text| mentions(&names, &text)))
-        .filter_map(|file| Some(file.strip_prefix(tree).ok()?.to_path_buf()))
+        .filter_map(user)
         .collect();
     found.sort();
     found
 }
 
-/// One of the names stands in a text as a word of its own; a member of that name, or a function that the file has for itself, is
+/// Which of the names stand in a text as words of their own; a member of that name, or a function that the file has for itself, is
 /// another thing.
-fn mentions(names: &AhoCorasick, text: &[u8]) -> bool {
+fn mentions(names: &AhoCorasick, text: &[u8]) -> Vec<usize> {
     let word = |at: Option<&u8>| at.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
     let (mut named, mut own) = (BTreeSet::new(), BTreeSet::new());
     for found in names.find_overlapping_iter(text) {
@@ -77,7 +94,10 @@ fn mentions(names: &AhoCorasick, text: &[u8]) -> bool {
             own.insert(found.pattern());
         }
     }
-    named.difference(&own).next().is_some()
+    named
+        .difference(&own)
+        .map(|found| found.as_usize())
+        .collect()
 }
 
 /// What stands before a name makes it the file's own: `static` and a type alone, on its line, or on the one before where its own
@@ -138,6 +158,10 @@ mod tests {
         );
         file("drivers/z/z.h", "x_open();");
         let exports = ["x_open".to_owned(), "x_op".to_owned()];
+        let user = |file: &str| User {
+            file: PathBuf::from(file),
+            exports: vec!["x_open".to_owned()],
+        };
         assert_eq!(
             scan(tree.path(), &exports),
             [
@@ -145,7 +169,7 @@ mod tests {
                 "drivers/x/core/core.c",
                 "drivers/y/uses.c"
             ]
-            .map(PathBuf::from)
+            .map(user)
         );
     }
 }

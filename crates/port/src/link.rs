@@ -2,6 +2,7 @@
 
 use crate::gap::Need;
 use crate::{Error, Result};
+use kspan_facts::{Facts, symvers};
 use object::{Object, ObjectSymbol};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,22 @@ pub fn symbols(dir: &Path, modules: &[PathBuf]) -> Result<Symbols> {
         imports,
         exports: exports.into_iter().collect(),
     })
+}
+
+/// Which of some exports have another version (the CRC of their type) in a build's Module.symvers than on the target; those, too, that
+/// the build does not export. Where the target keeps no versions, none.
+#[must_use]
+pub fn changed_versions(dir: &Path, kept: &BTreeSet<String>, target: &Facts) -> Vec<String> {
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    let text = std::fs::read_to_string(dir.join("Module.symvers")).unwrap_or_default();
+    let built = symvers::parse(&text).unwrap_or_default();
+    let version = |symbol: &String| target.export(symbol).map(|e| e.crc);
+    kept.iter()
+        .filter(|symbol| built.get(*symbol).map(|e| e.crc) != version(symbol))
+        .cloned()
+        .collect()
 }
 
 /// The needs that modpost names: undefined symbols, GPL-only ones, namespaces not imported.

@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub notes: &'a [String],
     /// Symbols of other modules that no module brings along: the home header's stub may stand for them.
     pub stubs: &'a BTreeSet<String>,
+    /// Exports that modules of the target take from those that this port stands in for: their versions may not change.
+    pub kept: &'a BTreeSet<String>,
 }
 
 /// The state of a port.

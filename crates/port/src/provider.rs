@@ -7,6 +7,7 @@ use crate::driver::{Driver, Manifest, SourceTree};
 use crate::gap::{Gap, Need, Remedy, RemedyKind, Risk};
 use crate::view::View;
 use crate::{Error, Result, family, store, stub};
+use kspan_facts::{Detail, compare_signatures};
 use kspan_kernel::Cache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -18,6 +19,8 @@ pub const DIR: &str = "providers";
 const MOST: usize = 8;
 /// More source files than this in one provider are a subsystem's core; to port that for one driver is not what is asked.
 const MOST_SOURCES: usize = 60;
+/// A module of which other families use more exports than this is a subsystem's core, whatever their types.
+const MOST_KEPT: usize = 24;
 const FORMAT: &str = "set-1";
 
 /// A module of the home kernel that comes along.
@@ -27,6 +30,9 @@ pub struct Provider {
     pub path: String,
     /// The target has a module of this name.
     pub on_target: bool,
+    /// What modules of other families take from the target's: each must keep its version (the CRC of its type), so that the module
+    /// loader lets them use this one.
+    pub kept: BTreeSet<String>,
 }
 
 impl Provider {
@@ -43,25 +49,31 @@ impl Provider {
     /// What a port says of it.
     #[must_use]
     pub fn remedy(&self, home: &View) -> Remedy {
-        let (risk, meaning) = if self.on_target {
-            let meaning = format!(
-                "stands in for the target's own {}, which other modules of the target may use",
-                self.name()
-            );
-            (Risk::Behaviour, meaning)
-        } else {
-            (
-                Risk::Default,
-                "the home kernel's module is built and delivered along".to_owned(),
-            )
-        };
         Remedy {
             kind: RemedyKind::Lift,
             subject: format!("module {}", self.name()),
             origin: format!("{} of {}", self.path, home.kernel.release),
-            risk,
-            meaning,
+            risk: match self.on_target {
+                true => Risk::Behaviour,
+                false => Risk::Default,
+            },
+            meaning: self.meaning(),
         }
+    }
+
+    fn meaning(&self) -> String {
+        if !self.on_target {
+            return "the home kernel's module is built and delivered along".to_owned();
+        }
+        let name = self.name();
+        let mut meaning = format!(
+            "stands in for the target's own {name}, which other modules of the target may use"
+        );
+        if !self.kept.is_empty() {
+            let kept: Vec<&str> = self.kept.iter().map(String::as_str).collect();
+            meaning += &format!(" ({}: of the same type in both)", kept.join(", "));
+        }
+        meaning
     }
 }
 
@@ -116,15 +128,23 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Why a module that the target has in an older form may not be replaced; `None` when it may: it stands in the directory
-    /// of the driver or of a provider already taken, or only modules of its own directory and of theirs use it, or of the family
-    /// that lies around both. A module that others of the target depend on is a subsystem's core.
-    fn refusal(&self, provider: &Provider, dirs: &BTreeSet<&str>) -> Option<String> {
+    /// Whether a module that the target has in an older form may be replaced: it stands in the directory of the driver or of a
+    /// provider already taken, or only modules of its own directory and of theirs use it, or of the family that lies around both.
+    /// Others may use a few exports, which are returned: their types must be the same. A module that others of the target depend on
+    /// for more is a subsystem's core.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn replaceable(
+        &self,
+        provider: &Provider,
+        dirs: &BTreeSet<&str>,
+    ) -> std::result::Result<BTreeSet<String>, String> {
         if dirs.contains(provider.dir()) {
-            return None;
+            return Ok(BTreeSet::new());
         }
         let Some(tree) = &self.target_tree else {
-            return Some("other modules depend on that".to_owned());
+            return Err("other modules depend on that".to_owned());
         };
         let mut roots: Vec<PathBuf> = dirs
             .iter()
@@ -134,21 +154,38 @@ impl<'a> Place<'a> {
         let own = [provider.dir()].into_iter().chain(dirs.iter().copied());
         roots.extend(own.filter(|d| !d.is_empty()).map(PathBuf::from));
         let exports = self.target.facts.exports_of(&plain(provider.name()));
-        let users = family::users(self.cache, &self.target.kernel, tree, &exports);
-        let users = match users {
-            Ok(users) => users,
-            Err(why) => return Some(format!("who uses it could not be asked: {why}")),
-        };
+        let users = family::users(self.cache, &self.target.kernel, tree, &exports)
+            .map_err(|why| format!("who uses it could not be asked: {why}"))?;
         // The driver itself, in an older form, where it stood before it moved.
         let moved = |user: &Path| {
             let name = user.file_name();
             name.is_some_and(|name| self.own_files.contains(name))
                 && !self.home_tree.join(user).exists()
         };
-        let outside =
-            |user: &&PathBuf| !roots.iter().any(|root| user.starts_with(root)) && !moved(user);
-        let first = users.iter().find(outside)?;
-        Some(format!("{} uses that, too", first.display()))
+        let inside = |user: &Path| roots.iter().any(|root| user.starts_with(root)) || moved(user);
+        let mut kept = BTreeSet::new();
+        for user in users.iter().filter(|user| !inside(&user.file)) {
+            kept.extend(user.exports.iter().cloned());
+            let same = |symbol: &String| self.keeps(&provider.path, symbol);
+            if kept.len() > MOST_KEPT || !user.exports.iter().all(same) {
+                return Err(format!("{} uses that, too", user.file.display()));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The home kernel's module exports the symbol, too, and no header says that its type is another.
+    fn keeps(&self, module: &str, symbol: &str) -> bool {
+        let sig = |view: &View| match view.callable(symbol)?.detail {
+            Detail::Function { sig, .. } => Some(sig),
+            _ => None,
+        };
+        let agrees = match (sig(self.home), sig(self.target)) {
+            (Some(here), Some(there)) => compare_signatures(&there, &here).is_empty(),
+            (here, there) => here.is_none() && there.is_none(),
+        };
+        let export = self.home.facts.export(symbol);
+        agrees && export.is_some_and(|e| e.module == module)
     }
 }
 
@@ -167,26 +204,28 @@ pub fn wanted(open: &[Gap], taken: &BTreeSet<Provider>, place: &Place<'_>) -> Wa
             continue;
         };
         let name = export.module.rsplit('/').next().unwrap_or_default();
-        let provider = Provider {
+        let mut provider = Provider {
             on_target: on_target.contains(&plain(name)),
             path: export.module.clone(),
+            kept: BTreeSet::new(),
         };
         if taken.iter().any(|t| t.path == provider.path) {
             continue;
         }
-        let refusal = provider
-            .on_target
-            .then(|| place.refusal(&provider, &dirs))
-            .flatten();
-        if let Some(refusal) = refusal {
-            let why = format!(
-                "{symbol} comes from the module {name}; the target's own {name} does not have it, and {refusal}"
-            );
-            out.refused.insert(symbol.to_owned(), why);
-        } else {
-            asked.push(symbol);
-            out.providers.insert(provider);
+        if provider.on_target {
+            match place.replaceable(&provider, &dirs) {
+                Ok(kept) => provider.kept = kept,
+                Err(refusal) => {
+                    let why = format!(
+                        "{symbol} comes from the module {name}; the target's own {name} does not have it, and {refusal}"
+                    );
+                    out.refused.insert(symbol.to_owned(), why);
+                    continue;
+                }
+            }
         }
+        asked.push(symbol);
+        out.providers.insert(provider);
     }
     if taken.len() + out.providers.len() > MOST {
         out.providers.clear();
@@ -375,7 +414,21 @@ mod tests {
         Provider {
             path: path.to_owned(),
             on_target: false,
+            kept: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn a_provider_names_what_others_take_from_it() {
+        let mut on_target = provider("sound/a/a-core");
+        on_target.on_target = true;
+        assert!(!on_target.meaning().contains("same type"));
+        on_target.kept = BTreeSet::from(["a_open".to_owned(), "a_close".to_owned()]);
+        assert!(
+            on_target
+                .meaning()
+                .ends_with("(a_close, a_open: of the same type in both)")
+        );
     }
 
     #[test]
