@@ -193,7 +193,7 @@ fn import(
 
 /// Where imported drivers of a home kernel are kept.
 /// Changes with what an import writes: drivers that were imported before are imported anew.
-const IMPORTS: &str = "imports-2";
+const IMPORTS: &str = "imports-3";
 
 fn base(engine: &Engine, home: &View) -> anyhow::Result<PathBuf> {
     let digest = &home.kernel.digest;

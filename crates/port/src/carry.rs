@@ -140,7 +140,7 @@ impl Builder<'_> {
         }
         if self.wants.barred.contains(name) {
             return Err(format!(
-                "{name} conflicts with a declaration of the target kernel"
+                "{name} of the home kernel does not compile beside the target's declarations"
             ));
         }
         if self.closure.units.len() > MOST_UNITS {
@@ -239,12 +239,14 @@ impl Builder<'_> {
         for provided in &evolution.provides {
             self.done.insert(provided.clone());
         }
-        for needed in evolution
-            .needs
-            .iter()
-            .filter(|n| !self.sources.target.has(n))
-        {
-            self.provide(needed)?;
+        let needs = evolution.needs.iter();
+        for needed in needs.filter(|n| !self.sources.target.has(n)) {
+            if let Err(why) = self.provide(needed) {
+                evolution.provides.iter().for_each(|p| {
+                    self.done.remove(p);
+                });
+                return Err(why);
+            }
         }
         self.push(Unit {
             name: name.to_owned(),

@@ -1,7 +1,9 @@
 //! The derivation of a port: facts propose, the target's compiler disposes, and its diagnostics come back as gaps.
 
+use crate::carry::Unit;
 use crate::diag::{self, Diagnostic, Severity};
-use crate::gap::{Gap, Need, Place, Remedy};
+use crate::driver::{OFF, config_macro};
+use crate::gap::{Gap, Need, Place, Remedy, RemedyKind};
 use crate::home::{self, HomeTu};
 use crate::plan::{Context, Plan, Rendered};
 use crate::take_up::take_up;
@@ -229,6 +231,15 @@ impl<'a> Loop<'a> {
         Ok(results.into_iter().flatten().collect())
     }
 
+    /// What the driver's Kbuild file defines on a target that does not know its options; at home it did not.
+    fn own_options(&self) -> Vec<String> {
+        let manifest = &self.ctx.driver.manifest;
+        let on = manifest.config.iter().filter(|(_, value)| *value != OFF);
+        on.filter(|(name, _)| self.ctx.target.facts.config(name).is_none())
+            .map(|(name, value)| format!("-D{}", config_macro(name, value)))
+            .collect()
+    }
+
     /// The target's compiler on one source file, with kbuild's flags, without making an object.
     fn syntax(&self, tu: &HomeTu) -> Result<Vec<Diagnostic>> {
         let target = self.ctx.target;
@@ -250,6 +261,7 @@ impl<'a> Loop<'a> {
             }
         }
         command.args(crate::plan::language_flags(&self.ctx));
+        command.args(self.own_options());
         command.args([
             "-fsyntax-only",
             "-fdiagnostics-format=json",
@@ -359,6 +371,10 @@ impl<'a> Loop<'a> {
                 any |= self.take(*tu, need, &places);
             }
             changed |= any;
+            if !any && self.bar_failing(*tu, diagnostic) {
+                changed = true;
+                continue;
+            }
             if needs.is_empty() {
                 let need = Need::Diagnostic {
                     message: diagnostic.message.clone(),
@@ -377,6 +393,40 @@ impl<'a> Loop<'a> {
         let plan = self.plan.clone();
         self.learn(errors);
         self.plan = plan;
+    }
+
+    /// A definition of the home kernel that does not compile here is taken back; it may be for text that the target's configuration
+    /// leaves out, and where it is not, the compiler misses it by name.
+    fn bar_failing(&mut self, tu: usize, diagnostic: &Diagnostic) -> bool {
+        let Some(name) = self.unit_at(tu, diagnostic) else {
+            return false;
+        };
+        let wants = &mut self.plan.tus[tu];
+        wants.names.remove(&name);
+        wants.overrides.remove(&name);
+        wants.barred.insert(name)
+    }
+
+    /// The carried or lifted definition in a source file's block that a diagnostic points into.
+    fn unit_at(&self, tu: usize, diagnostic: &Diagnostic) -> Option<String> {
+        let at = diagnostic.at.as_ref()?;
+        let block = crate::plan::block_file(&self.ctx.built.tus[tu].source);
+        if !at.file.ends_with(&block) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(self.rendered.files.get(&block)?);
+        let above: Vec<&str> = text.lines().take(at.line as usize).collect();
+        let is_guard = |line: &&&str| line.starts_with("#define KSPAN_HAS_");
+        let guard = above
+            .iter()
+            .rev()
+            .find(is_guard)?
+            .trim_start_matches("#define ");
+        let units = &self.rendered.closures.get(tu)?.units;
+        let home_s = |u: &&Unit| matches!(u.kind, RemedyKind::Carry | RemedyKind::Lift);
+        let found = units.iter().filter(home_s);
+        let mut found = found.filter(|u| crate::plan::guard(&u.name) == guard);
+        Some(found.next()?.name.clone())
     }
 
     /// A structure of the driver's own that meets the target's code after all is taken back.

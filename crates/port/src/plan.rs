@@ -413,7 +413,8 @@ fn block(ctx: &Context<'_>, headers: &[String], units: &[Unit]) -> String {
     out
 }
 
-fn guard(name: &str) -> String {
+/// The macro that says that a definition stands already.
+pub(crate) fn guard(name: &str) -> String {
     let safe: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })

@@ -95,7 +95,9 @@ impl SourceTree<'_> {
                 .filter(|(name, _)| !made_by_build(name))
                 .map(|(name, by)| format!("{by} includes {name}, which the tree does not have")),
         );
-        let mut config = self.owned_config(&closure, &self.foreign_symbols(&chosen, &closure))?;
+        let parts = units.iter().flat_map(Unit::symbols).cloned().collect();
+        let foreign = self.foreign_symbols(&chosen, &closure);
+        let mut config = self.owned_config(&closure, &foreign, &parts)?;
         config.extend(
             chosen
                 .forced

@@ -241,13 +241,14 @@ impl SourceTree<'_> {
     }
 
     /// Symbols that belong to a driver, with their values: defined in a Kconfig beside its files, mentioned in its files
-    /// and in no other file of the tree.
+    /// and in no other file of the tree; or in no file at all, where one decides on a part of the driver's modules (`parts`).
     ///
     /// A symbol that builds an object which is not the driver's (`foreign`) belongs to that object.
     pub(super) fn owned_config(
         &self,
         closure: &Closure,
         foreign: &BTreeSet<String>,
+        parts: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, String>> {
         let dirs: BTreeSet<&str> = closure
             .files
@@ -267,13 +268,15 @@ impl SourceTree<'_> {
             .map(|name| ((self.config)(&name).unwrap_or_else(|| OFF.to_owned()), name))
             .map(|(v, n)| (n, v))
             .collect();
-        if valued.is_empty() || !valued.keys().any(|n| self.mentioned(closure, n)) {
+        let asked = |name: &String| parts.contains(name) || self.mentioned(closure, name);
+        if !valued.keys().any(asked) {
             return Ok(BTreeMap::new());
         }
         let index = self.index()?;
         let own = |name: &String| {
             let files = index.mentions(name);
-            !files.is_empty() && files.iter().all(|f| closure.files.contains(*f))
+            (!files.is_empty() || parts.contains(name))
+                && files.iter().all(|f| closure.files.contains(*f))
         };
         Ok(valued.into_iter().filter(|(name, _)| own(name)).collect())
     }
@@ -370,7 +373,7 @@ mod tests {
             ),
             (
                 "drivers/a/Kconfig",
-                "config OWN\n\tbool\nconfig COMMON\n\tint\nconfig OFF\n",
+                "config OWN\n\tbool\nconfig COMMON\n\tint\nconfig OFF\nconfig PART\n\tbool\n",
             ),
             ("drivers/b/y.c", "#include <linux/shared.h>\n"),
             (
@@ -399,13 +402,14 @@ mod tests {
             tree.private_headers(&closure).unwrap(),
             ["linux/inner.h", "linux/own.h"]
         );
-        assert_eq!(
-            tree.owned_config(&closure, &BTreeSet::new())
-                .unwrap()
-                .into_keys()
-                .collect::<Vec<_>>(),
-            ["CONFIG_OWN"]
-        );
+        let owned = |parts: &[&str]| {
+            let parts = parts.iter().map(|p| (*p).to_owned()).collect();
+            let owned = tree.owned_config(&closure, &BTreeSet::new(), &parts);
+            owned.unwrap().into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(owned(&[]), ["CONFIG_OWN"]);
+        assert_eq!(owned(&["CONFIG_COMMON"]), ["CONFIG_OWN"]);
+        assert_eq!(owned(&["CONFIG_PART"]), ["CONFIG_OWN", "CONFIG_PART"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub use import::{Import, import};
 pub use kbuild::{Kbuild, Statement, init_out_of_tree};
 pub use makefile::{DirVars, evaluate};
 pub use manifest::{FILE as MANIFEST_FILE, Manifest, OFF, Origin, Smoke, SmokeEnd};
+pub use render::config_macro;
 pub use tree::{SourceTree, TreeModule, modules_in_tree, read_config, sample};
 
 use kspan_kernel::{Error, Result};

@@ -31,6 +31,11 @@ pub(super) struct Unit {
 const PER_OBJECT: &[&str] = &["CFLAGS_REMOVE_", "CFLAGS_", "AFLAGS_"];
 
 impl Unit {
+    /// The symbols that decide on parts of it.
+    pub fn symbols(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().filter_map(|(_, symbol)| symbol.as_ref())
+    }
+
     /// Reads off a directory's variables (and those above it) how a module is built.
     pub fn new(
         root: &Path,
@@ -371,13 +376,21 @@ fn object_flags(layout: &Layout<'_>, units: &[Unit]) -> String {
     lines.into_iter().collect()
 }
 
+/// The macro that a symbol of the configuration is to C: its name and its value.
+#[must_use]
+pub fn config_macro(name: &str, value: &str) -> String {
+    match value {
+        "m" => format!("{name}_MODULE=1"),
+        "y" => format!("{name}=1"),
+        other => format!("{name}={other}"),
+    }
+}
+
 /// A symbol of the driver's own, defined where the kernel does not know it.
 fn config_flag(name: &str, value: &str) -> String {
-    let define = match value {
-        "m" => format!("-D{name}_MODULE=1"),
-        "y" => format!("-D{name}=1"),
-        text if text.starts_with('"') => format!("-D{name}='{}'", text.replace('\'', "")),
-        other => format!("-D{name}={other}"),
+    let define = match value.starts_with('"') {
+        true => format!("-D{name}='{}'", value.replace('\'', "")),
+        false => format!("-D{}", config_macro(name, value)),
     };
     format!("ifndef {name}\nccflags-y += {define}\nendif\n")
 }
