@@ -171,7 +171,10 @@ impl Builder<'_> {
         let in_overlay = defs.iter().find(|d| self.sources.whole.contains(&d.header));
         // A header of the target that stands for one of home may lack some of its names.
         let stands = in_overlay.is_some_and(|d| self.standing_header(&d.header).is_some());
-        if let Some(def) = in_overlay.filter(|_| !stands || self.evolution(name).is_none()) {
+        let by_rule = || self.evolution(name).is_some();
+        // What a whole header only declares, and nobody exports on the target, must come from elsewhere.
+        let declared = in_overlay.is_some_and(|d| self.is_only_declared(d));
+        if let Some(def) = in_overlay.filter(|_| !(stands || declared) || !by_rule()) {
             self.closure.includes.insert(def.header.clone());
             return Ok(());
         }
@@ -198,6 +201,13 @@ impl Builder<'_> {
             Detail::EnumConst { value, parent } => self.take_constant(def, *value, parent),
             _ => self.take_def(def, None),
         }
+    }
+
+    /// A function without a body that neither the driver nor the target exports.
+    fn is_only_declared(&self, def: &Def) -> bool {
+        matches!(def.detail, Detail::Function { body: false, .. })
+            && !self.sources.exports.contains(&def.name)
+            && self.sources.target.facts.export(&def.name).is_none()
     }
 
     /// The applicable evolution of least risk; an override only where the driver wants the home form that it gives.
@@ -592,6 +602,13 @@ impl Builder<'_> {
                 || !home.has(&word)
                 || home.is_stranger(&word, header)
             {
+                continue;
+            }
+            if self.wants.overrides.contains(&word) && !self.open.contains(&word) {
+                // The home kernel's text calls the home kernel's form, which must stand before it.
+                self.open.push(word.clone());
+                let _ = self.replace(&word);
+                self.open.pop();
                 continue;
             }
             if self.sources.target.has(&word) {

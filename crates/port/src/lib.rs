@@ -23,6 +23,7 @@ pub mod lex;
 pub mod lift;
 pub mod link;
 pub mod member;
+pub mod nested;
 pub mod paste;
 pub mod plan;
 pub mod private_abi;

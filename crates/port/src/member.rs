@@ -6,6 +6,7 @@ use crate::gap::{RemedyKind, Risk};
 use crate::home::HomeTu;
 use crate::layout::{self, Bytes};
 use crate::lex::{self, Token};
+use crate::nested;
 use crate::plan::{Context, Plan, RemedyKey};
 use crate::take_up::place;
 use crate::view::View;
@@ -235,12 +236,20 @@ fn rename_member(
     let mut changed = false;
     for used in uses {
         let (file, start) = place(ctx, &used.at)?;
-        let edit = Edit {
+        let mut edits = vec![Edit {
             start,
             end: start + field.len(),
             text: target.to_owned(),
-        };
-        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+        }];
+        if let Some((inner, _)) = target.split_once('.') {
+            let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+            if initialiser(&bytes, start, field).is_some() {
+                edits.extend(nested::spread(&bytes, start, inner)?);
+            }
+        }
+        for edit in edits {
+            changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+        }
     }
     plan.remedies.insert(RemedyKey {
         kind: RemedyKind::Rewrite,
