@@ -32,10 +32,27 @@ const KEPT: [&str; 14] = [
     "-fno-strict-aliasing",
 ];
 
-fn glued(arg: &str) -> bool {
+/// An option and its value in one argument.
+fn glued(arg: &str) -> Option<(&'static str, &str)> {
     ["-I", "-D", "-U", "-isystem", "-iquote", "-idirafter"]
-        .iter()
-        .any(|flag| arg.len() > flag.len() && arg.starts_with(flag))
+        .into_iter()
+        .find_map(|flag| Some((flag, arg.strip_prefix(flag).filter(|v| !v.is_empty())?)))
+}
+
+/// An option's value with a path that does not depend on where the process stands. (libclang's own `-working-directory` would move
+/// the whole process there, and the user's relative paths with it.)
+fn anchored(flag: &str, value: &str, working_dir: &Path) -> String {
+    let path = working_dir.join(value);
+    let is_path = match flag {
+        "-D" | "-U" => false,
+        // What is not there is looked for as `#include "…"` is.
+        "-include" | "-imacros" => path.exists(),
+        _ => true,
+    };
+    match is_path {
+        true => path.to_string_lossy().into_owned(),
+        false => value.to_owned(),
+    }
 }
 
 /// The version of gcc that the kernel was configured for, as clang wants it (`14.2.0`).
@@ -55,7 +72,7 @@ fn gcc_version(kernel: &Kernel) -> String {
     )
 }
 
-/// Turns gcc's arguments for one kernel into libclang's: drops what it does not know and makes it pose as gcc, so that
+/// Turns gcc's arguments for one kernel, given in `working_dir`, into libclang's: makes paths absolute, drops what it does not know and makes it pose as gcc, so that
 /// headers take the same branches as in the real build.
 #[must_use]
 pub fn for_clang(kernel: &Kernel, args: &[String], working_dir: &Path) -> Vec<String> {
@@ -69,15 +86,16 @@ pub fn for_clang(kernel: &Kernel, args: &[String], working_dir: &Path) -> Vec<St
         // Guesses at misspelt names cost seconds in a large unit.
         "-fno-spell-checking".into(),
         "-fno-builtin".into(),
-        format!("-working-directory={}", working_dir.display()),
     ];
     let mut words = args.iter();
     while let Some(word) = words.next() {
         if PAIRS.contains(&word.as_str()) {
             if let Some(value) = words.next() {
-                out.extend([word.clone(), value.clone()]);
+                out.extend([word.clone(), anchored(word, value, working_dir)]);
             }
-        } else if KEPT.contains(&word.as_str()) || glued(word) || word.starts_with("-std=") {
+        } else if let Some((flag, value)) = glued(word) {
+            out.push(format!("{flag}{}", anchored(flag, value, working_dir)));
+        } else if KEPT.contains(&word.as_str()) || word.starts_with("-std=") {
             out.push(word.clone());
         } else if matches!(
             word.as_str(),
@@ -147,4 +165,24 @@ pub fn include_dirs(args: &[String]) -> Vec<PathBuf> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_do_not_depend_on_where_the_process_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.h"), "").unwrap();
+        let at = |flag: &str, value: &str| anchored(flag, value, dir.path());
+        let below = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        assert_eq!(at("-I", "include"), below("include"));
+        assert_eq!(at("-isystem", "/usr/include"), "/usr/include");
+        assert_eq!(at("-include", "config.h"), below("config.h"));
+        assert_eq!(at("-include", "linux/kconfig.h"), "linux/kconfig.h");
+        assert_eq!(at("-D", "A=1"), "A=1");
+        assert_eq!(glued("-I../inc"), Some(("-I", "../inc")));
+        assert_eq!(glued("-I"), None);
+    }
 }

@@ -175,6 +175,28 @@ fn a_tag_declared_inside_of_a_carried_structure_comes_with_it_alone() {
 }
 
 #[test]
+fn a_member_of_a_wires_format_is_reached_by_its_place() {
+    let driver = fixture("frame");
+    let work = tempfile::tempdir().unwrap();
+    let port = port(driver.path(), "trixie", work.path());
+    let source = std::fs::read_to_string(port.join("frame.c")).unwrap();
+    assert!(!source.contains("identify->cnssid"), "{source}");
+    let at = "(unsigned char *)(identify) + 44";
+    assert_eq!(source.matches(at).count(), 2, "{source}");
+    assert!(source.contains(".cns = 1"), "{source}");
+}
+
+#[test]
+fn a_relative_output_lies_where_the_user_stands() {
+    let driver = fixture("frame");
+    let work = tempfile::tempdir().unwrap();
+    // The driver's text is new, so that it is built and read at home in this run.
+    let mut port = command(&["port", text(driver.path()), "--on", "trixie", "-o", "out"]);
+    run(port.current_dir(work.path())).ends(0);
+    assert!(work.path().join("out/frame.c").is_file());
+}
+
+#[test]
 fn check_finds_the_gaps_without_the_targets_compiler() {
     let driver = fixture("beacon");
     let run = kspan(&[
