@@ -139,9 +139,7 @@ impl Builder<'_> {
             return Ok(());
         }
         if self.wants.barred.contains(name) {
-            return Err(format!(
-                "{name} of the home kernel does not compile beside the target's declarations"
-            ));
+            return Err(does_not_compile(name));
         }
         if self.closure.units.len() > MOST_UNITS {
             return Err(format!(
@@ -666,6 +664,9 @@ impl Builder<'_> {
         if self.done.contains(name) {
             return Ok(());
         }
+        if self.wants.barred.contains(name) {
+            return Err(does_not_compile(name));
+        }
         if let Some(evolution) = self.evolution(name) {
             return self.take_evolution(name, &evolution.clone());
         }
@@ -748,6 +749,11 @@ impl Builder<'_> {
             def.path, def.lines.0, self.sources.home.kernel.release
         )
     }
+}
+
+/// Why a name that was tried is not provided again.
+fn does_not_compile(name: &str) -> String {
+    format!("{name} of the home kernel does not compile beside the target's declarations")
 }
 
 /// The structure inside of whose braces a structure or an enumeration is declared.

@@ -329,7 +329,11 @@ impl<'a> Loop<'a> {
 
     fn tu_of(&self, d: &Diagnostic) -> usize {
         let file = d.at.as_ref().map(|at| self.dir.join(&at.file));
-        let is_it = |tu: &HomeTu| file.as_ref().is_some_and(|f| f.ends_with(&tu.source));
+        let is_it = |tu: &HomeTu| {
+            let block = crate::plan::block_file(&tu.source);
+            file.as_ref()
+                .is_some_and(|f| f.ends_with(&tu.source) || f.ends_with(block))
+        };
         self.ctx.built.tus.iter().position(is_it).unwrap_or(0)
     }
 

@@ -226,9 +226,9 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
             kind: RemedyKind::Carry,
             subject: format!("<{header}>"),
             origin: format!("include/{header} of {}", ctx.home.kernel.release),
-            risk: Risk::Default,
+            risk: Risk::Behaviour,
             meaning: format!(
-                "the driver's own <{header}> stands in for the target's version of it"
+                "the driver's own <{header}> stands in for the target's version of it, which modules of the target that use this one were built with"
             ),
         });
         return Ok(true);
