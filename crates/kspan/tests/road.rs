@@ -213,6 +213,8 @@ fn check_finds_the_gaps_without_the_targets_compiler() {
         assert!(gaps(0).contains(name), "{name}: {}", gaps(0));
     }
     assert!(gaps(1).contains("string_choices"), "{}", gaps(1));
+    let since = format!("; since {} of the kernels here", kernel("trixie").release);
+    assert!(gaps(1).contains(&since), "{}", gaps(1));
     assert!(
         cells[0]["gaps"].to_string().contains("main.c"),
         "places are named"

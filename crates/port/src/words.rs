@@ -2,7 +2,7 @@
 
 use crate::gap::Need;
 use crate::view::View;
-use kspan_facts::{Def, Detail};
+use kspan_facts::{Def, Detail, compare_signatures};
 
 /// One sentence for a gap.
 #[must_use]
@@ -56,6 +56,45 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
     }
 }
 
+/// Since when it differs: the oldest of some kernels that has what a gap is about as the home kernel has it.
+#[must_use]
+pub fn oldest_with<'v>(need: &Need, home: &View, kernels: &[&'v View]) -> Option<&'v View> {
+    let has = |view: &&&View| match need {
+        Need::Header { header } => view.facts.header_exists(header),
+        Need::Name { name, .. } => view.facts.has(name),
+        Need::Field { record, field } => view
+            .record(record)
+            .is_some_and(|fields| fields.iter().any(|f| &f.name == field)),
+        Need::Signature { name } => same_form(home, view, name),
+        Need::Export { symbol } => view.facts.export(symbol).is_some(),
+        _ => false,
+    };
+    let age = |view: &&&View| numbers(&view.kernel.release);
+    kernels.iter().filter(has).min_by_key(age).copied()
+}
+
+/// A function or macro is called in one way on both kernels.
+fn same_form(a: &View, b: &View, name: &str) -> bool {
+    let (Some(a), Some(b)) = (a.callable(name), b.callable(name)) else {
+        return false;
+    };
+    match (&a.detail, &b.detail) {
+        (Detail::Function { sig: a, .. }, Detail::Function { sig: b, .. }) => {
+            compare_signatures(a, b).is_empty()
+        }
+        (Detail::Macro { params: a, .. }, Detail::Macro { params: b, .. }) => {
+            a.as_ref().map(Vec::len) == b.as_ref().map(Vec::len)
+        }
+        _ => false,
+    }
+}
+
+/// The numbers of a kernel's release, which order kernels by age.
+fn numbers(release: &str) -> Vec<u64> {
+    let parts = release.split(|c: char| !c.is_ascii_digit());
+    parts.filter_map(|part| part.parse().ok()).collect()
+}
+
 fn first(view: &View, name: &str) -> Option<Def> {
     view.callable(name)
         .or_else(|| view.facts.defs(name).into_iter().next())
@@ -87,5 +126,16 @@ fn form(def: &Def) -> String {
             ..
         } => format!("a macro({})", params.join(", ")),
         _ => kind(def).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_ordered_by_their_numbers() {
+        assert_eq!(numbers("6.12.118+deb13-amd64")[..3], [6, 12, 118]);
+        assert!(numbers("6.1.0-57-amd64") < numbers("6.12.118+deb13-amd64"));
     }
 }

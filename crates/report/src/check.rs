@@ -2,13 +2,14 @@
 
 use kspan_port::driver::Driver;
 use kspan_port::engine::Checked;
-use kspan_port::gap::Gap;
+use kspan_port::gap::{Gap, Need};
 use kspan_port::gates::Finding;
 use kspan_port::view::View;
 use kspan_port::words;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// A driver on a kernel, checked.
 #[derive(Debug, Serialize)]
@@ -28,15 +29,27 @@ pub struct CheckCell {
 }
 
 impl CheckCell {
-    /// Puts what a check found into words.
+    /// Puts what a check found into words; `known` are the kernels that are open, by which a gap says since when it is one.
     #[must_use]
-    pub fn new(driver: &Driver, checked: &Checked, target: &View) -> Self {
+    pub fn new(driver: &Driver, checked: &Checked, target: &View, known: &[Arc<View>]) -> Self {
+        let mut kernels: Vec<&View> = known.iter().map(Arc::as_ref).collect();
+        kernels.push(&checked.home);
+        let why = |need: &Need| {
+            let words = words::why(need, &checked.home, target);
+            match words::oldest_with(need, &checked.home, &kernels) {
+                Some(oldest) => format!(
+                    "{words}; since {} of the kernels here",
+                    oldest.kernel.release
+                ),
+                None => words,
+            }
+        };
         let mut gaps: BTreeMap<_, Gap> = BTreeMap::new();
         for found in checked.found.iter().filter(|f| f.hard) {
             let new = || Gap {
                 need: found.need.clone(),
                 places: Vec::new(),
-                why: words::why(&found.need, &checked.home, target),
+                why: why(&found.need),
             };
             let gap = gaps.entry(found.need.clone()).or_insert_with(new);
             gap.places.extend(

@@ -31,7 +31,9 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
     for driver in &drivers {
         for target in &targets {
             let checked = engine.check(driver, target, &options)?;
-            cells.push(kspan_report::CheckCell::new(driver, &checked, target));
+            cells.push(kspan_report::CheckCell::new(
+                driver, &checked, target, &targets,
+            ));
         }
     }
     if json {
