@@ -37,6 +37,7 @@ need busybox-static has_program busybox                         # what runs in t
 need iproute2 has_program ip                                    # the suite's CAN drivers, in them
 need can-utils has_program cansend                              # the same
 need alsa-utils has_program aplay                               # its sound drivers
+need cpio has_program cpio                                      # reads the tests' archives
 need gpgv has_program gpgv                                      # signatures of the archive
 need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt # cargo's downloads

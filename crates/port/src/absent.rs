@@ -1,7 +1,8 @@
-//! What a driver only reads, and the target's structure never had: nobody sets it there, so it reads as zero.
+//! A truth value that a driver only reads, and the target's structure never had: nobody sets it there, so it is false, as from a
+//! core that does not know the feature.
 //!
-//! Never: where the target may hold the value under another name, where the driver keeps a value of its own in the member, where
-//! its address, its size or a quotient is asked for, or where it is a pointer.
+//! Never: numbers and pointers, whose zero means something else each time; where the target may hold the value under another name;
+//! where the driver keeps a value of its own in the member; where its address or its size is asked for.
 
 use crate::lex::{self, Token};
 use crate::member::{Used, initialiser};
@@ -9,36 +10,28 @@ use crate::plan::Context;
 use crate::take_up::place;
 use kspan_facts::{Field, Use, UseKind};
 
-/// The value of a member that the target's structure lacks, as C text; `None` where it cannot be known to be zero.
+/// The target's structure lacks the member, and it can be taken for false.
 #[must_use]
-pub fn value(ctx: &Context<'_>, record: &str, field: &str) -> Option<String> {
-    let home = ctx.home.record(record)?;
-    let own = home.iter().find(|f| f.name == field)?;
-    let zero = zero_of(&own.ty.canonical)?;
-    if may_be_renamed(own, &home, &ctx.target.record(record)?) {
-        return None;
+pub fn is_false(ctx: &Context<'_>, record: &str, field: &str) -> bool {
+    let (Some(home), Some(target)) = (ctx.home.record(record), ctx.target.record(record)) else {
+        return false;
+    };
+    let own = home.iter().find(|f| f.name == field);
+    if !own.is_some_and(|f| is_truth(f) && !may_be_renamed(f, &home, &target)) {
+        return false;
     }
     let is_it = |u: &&Use| {
         u.kind == UseKind::Field && u.name == field && u.record.as_deref() == Some(record)
     };
-    let mut uses = ctx.built.tus.iter().flat_map(|t| &t.tu.uses).filter(is_it);
-    uses.all(|used| only_read(ctx, used, field) == Some(true))
-        .then_some(zero)
+    let uses = ctx.built.tus.iter().flat_map(|t| &t.tu.uses);
+    uses.filter(is_it)
+        .all(|used| only_read(ctx, used, field) == Some(true))
 }
 
-/// Zero of a type that a number or a truth value has.
-fn zero_of(canonical: &str) -> Option<String> {
-    let plain = canonical
-        .replace("const ", "")
-        .replace("volatile ", "")
-        .trim()
-        .to_owned();
-    if plain.starts_with("enum ") || plain == "_Bool" || plain == "int" {
-        return Some("0".to_owned());
-    }
-    let words = ["unsigned", "signed", "char", "short", "int", "long"];
-    let number = plain.split(' ').all(|w| words.contains(&w));
-    number.then(|| format!("(({plain})0)"))
+/// A `bool`, or a bit.
+fn is_truth(field: &Field) -> bool {
+    let plain = field.ty.canonical.replace("const ", "");
+    plain.trim() == "_Bool" || field.bit_width == Some(1)
 }
 
 /// The target's structure has a member of this type that the home kernel's has not: it may hold the same.
@@ -86,17 +79,7 @@ fn reads(bytes: &[u8], start: usize, field: &str) -> bool {
         nth(i).is_some_and(|(token, _)| matches!(token, Token::Punct(p) if signs.contains(p)))
     };
     let counted = sign(1, b"+") && sign(2, b"+") || sign(1, b"-") && sign(2, b"-");
-    let divides = sign(1, b"/%")
-        || outside.is_some_and(|(token, _)| matches!(token, Token::Punct(b'/' | b'%')));
-    // `*object->member` follows it.
-    let followed = sign(1, b"*")
-        && !nth(2).is_some_and(|(token, _)| {
-            matches!(
-                token,
-                Token::Word | Token::Literal | Token::Punct(b')' | b']')
-            )
-        });
-    !(measured || counted || divides || followed)
+    !(measured || counted)
 }
 
 #[cfg(test)]
@@ -126,50 +109,43 @@ mod tests {
             "a->mem--;",
             "f(&a->mem);",
             "n = sizeof(a->mem);",
-            "n = x / a->mem;",
-            "n = x % (a->mem);",
-            "x = *a->mem;",
             "struct r x = { .mem = 1 };",
         ] {
             assert!(!is_read(text), "{text}");
         }
     }
 
-    #[test]
-    fn numbers_have_a_zero_and_pointers_have_none() {
-        assert_eq!(zero_of("_Bool").as_deref(), Some("0"));
-        assert_eq!(zero_of("const enum kind").as_deref(), Some("0"));
-        assert_eq!(
-            zero_of("unsigned long").as_deref(),
-            Some("((unsigned long)0)")
-        );
-        for none in [
-            "struct a *",
-            "char[4]",
-            "struct a",
-            "void (*)(int)",
-            "char *",
-        ] {
-            assert_eq!(zero_of(none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn what_the_target_alone_has_may_be_the_member_under_another_name() {
-        let field = |name: &str, canonical: &str| Field {
+    fn field(name: &str, canonical: &str, bit_width: Option<u32>) -> Field {
+        Field {
             name: name.to_owned(),
             ty: Ty {
                 spelling: canonical.to_owned(),
                 canonical: canonical.to_owned(),
             },
             offset_bits: None,
-            bit_width: None,
+            bit_width,
             callback: None,
-        };
-        let home = [field("kept", "int"), field("new", "int")];
-        let there = |name: &str, ty: &str| may_be_renamed(&home[1], &home, &[field(name, ty)]);
-        assert!(there("old", "int"));
-        assert!(!there("kept", "int"));
-        assert!(!there("old", "char"));
+        }
+    }
+
+    #[test]
+    fn truth_values_are_bools_and_bits() {
+        assert!(is_truth(&field("a", "_Bool", None)));
+        assert!(is_truth(&field("a", "const _Bool", None)));
+        assert!(is_truth(&field("a", "unsigned int", Some(1))));
+        for ty in ["int", "char *", "_Bool *", "_Bool[2]"] {
+            assert!(!is_truth(&field("a", ty, None)), "{ty}");
+        }
+        assert!(!is_truth(&field("a", "unsigned int", Some(2))));
+    }
+
+    #[test]
+    fn what_the_target_alone_has_may_be_the_member_under_another_name() {
+        let home = [field("kept", "_Bool", None), field("new", "_Bool", None)];
+        let there =
+            |name: &str, ty: &str| may_be_renamed(&home[1], &home, &[field(name, ty, None)]);
+        assert!(there("old", "_Bool"));
+        assert!(!there("kept", "_Bool"));
+        assert!(!there("old", "int"));
     }
 }

@@ -276,17 +276,14 @@ fn replace_uses(
         .accesses(record, field)
         .into_iter()
         .find(|e| e.applies_to(ctx.target));
-    let absent = match access {
-        None => absent::value(ctx, record, field),
-        Some(_) => None,
-    };
+    let is_false = access.is_none() && absent::is_false(ctx, record, field);
     let mut edits = Vec::new();
     for used in uses {
         let (file, start) = place(ctx, &used.at)?;
         let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
-        let made = match &absent {
-            Some(zero) => read_as(&bytes, start, field, zero),
-            None => replacement(&bytes, start, field, access),
+        let made = match is_false {
+            true => read_as_false(&bytes, start, field),
+            false => replacement(&bytes, start, field, access),
         };
         let made =
             made.ok_or_else(|| format!("struct {record} has no member {field} on the target"))?;
@@ -318,8 +315,8 @@ fn replace_uses(
     if dropped {
         plan.remedies.insert(left_out(record, field, dropping));
     }
-    if absent.is_some() {
-        plan.remedies.insert(reads_as_zero(record, field));
+    if is_false {
+        plan.remedies.insert(reads_as_false(record, field));
     }
     if let Some(evolution) = access.filter(|_| said) {
         let wants = &mut plan.tus[index];
@@ -336,20 +333,20 @@ fn replace_uses(
     Ok(changed)
 }
 
-fn reads_as_zero(record: &str, field: &str) -> RemedyKey {
+fn reads_as_false(record: &str, field: &str) -> RemedyKey {
     RemedyKey {
         kind: RemedyKind::Rewrite,
-        subject: format!("struct {record}.{field} reads as zero"),
+        subject: format!("struct {record}.{field} reads as false"),
         origin: "generated".to_owned(),
         risk: Risk::Behaviour,
-        meaning: format!("the target's core has no .{field} and sets none; the driver sees 0"),
+        meaning: format!("the target's core has no .{field} and never sets it"),
     }
 }
 
-/// A value in place of `object->member`.
-fn read_as(bytes: &[u8], start: usize, field: &str, value: &str) -> Option<Replacement> {
+/// No in place of `object->member`.
+fn read_as_false(bytes: &[u8], start: usize, field: &str) -> Option<Replacement> {
     let (range, _) = expression(bytes, start, field)?;
-    let text = format!("{value} /* kspan: no .{field} on the target */");
+    let text = format!("0 /* kspan: no .{field} on the target */");
     Some(Replacement::said(keeping_lines(bytes, range, text)))
 }
 
