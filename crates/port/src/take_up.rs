@@ -222,15 +222,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
             header.to_owned(),
             HeaderPlan::Whole(header_wants(ctx, &names, header)),
         );
-        plan.remedies.insert(RemedyKey {
-            kind: RemedyKind::Carry,
-            subject: format!("<{header}>"),
-            origin: format!("include/{header} of {}", ctx.home.kernel.release),
-            risk: Risk::Behaviour,
-            meaning: format!(
-                "the driver's own <{header}> stands in for the target's version of it, which modules of the target that use this one were built with"
-            ),
-        });
+        plan.remedies.insert(standing_in(ctx, header));
         return Ok(true);
     }
     if ctx.home.header_path(header).is_none() {
@@ -280,6 +272,26 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     );
     plan.headers.insert(header.to_owned(), how);
     Ok(true)
+}
+
+/// The driver's own version of a header that the target has, too. Others than the driver may include the target's.
+fn standing_in(ctx: &Context<'_>, header: &str) -> RemedyKey {
+    let private = &ctx.driver.manifest.private_headers;
+    let stands = format!("the driver's own <{header}> stands in for the target's version of it");
+    let (risk, meaning) = match private.iter().any(|h| h == header) {
+        true => (Risk::Default, stands),
+        false => (
+            Risk::Behaviour,
+            format!("{stands}, with which the target's other modules that include it were built"),
+        ),
+    };
+    RemedyKey {
+        kind: RemedyKind::Carry,
+        subject: format!("<{header}>"),
+        origin: format!("include/{header} of {}", ctx.home.kernel.release),
+        risk,
+        meaning,
+    }
 }
 
 /// A header that one of the overlay's whole headers includes by its name alone, from its own directory.
