@@ -271,9 +271,13 @@ fn ask_together<'q>(
             return Ok((judge(&said, &list, &ranges), apart));
         }
         let bad = said.blamed(&text);
-        let (blamed, rest): (Vec<_>, Vec<_>) = list
-            .into_iter()
-            .partition(|q| bad.is_empty() || bad.contains(q.header.as_str()));
+        let is_blamed = |q: &&Question| bad.contains(q.header.as_str());
+        if !list.iter().any(is_blamed) {
+            // What is wrong is in no header that was asked about; without this the same text would be asked for ever.
+            apart.extend(list);
+            break;
+        }
+        let (blamed, rest): (Vec<_>, Vec<_>) = list.into_iter().partition(is_blamed);
         apart.extend(blamed);
         list = rest;
     }
@@ -516,5 +520,24 @@ mod tests {
             (said.includes, said.lines),
             (BTreeSet::from([7]), BTreeSet::from([20]))
         );
+    }
+
+    #[test]
+    fn an_error_that_no_asked_header_has_ends_the_asking() {
+        let question = Question {
+            kind: "macro",
+            name: "a".to_owned(),
+            header: "a.h".to_owned(),
+            text: "a".to_owned(),
+        };
+        // The first line is an include that nobody asked for.
+        let asker = |_: &str| {
+            Ok(heard(
+                "In file included from /t/ask.c:1:\nb.h:1:2: error: x\n",
+            ))
+        };
+        let (answers, apart) = ask_together(&asker, &[&question]).unwrap();
+        assert!(answers.counts.is_empty());
+        assert_eq!(apart.len(), 1);
     }
 }
