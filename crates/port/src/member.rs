@@ -13,6 +13,7 @@ use crate::view::View;
 use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Use, UseKind};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// A member that the target's structure lacks: renamed, or an initialiser left out.
 pub fn take_up(
@@ -111,8 +112,7 @@ fn flatten(
 ) -> Option<Result<bool, String>> {
     let mut edits = Vec::new();
     for used in uses {
-        let (file, start) = place(ctx, &used.at).ok()?;
-        let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
+        let (file, start, bytes) = text_at(ctx, used)?;
         let rest = bytes.get(start..)?;
         let mut tokens = lex::tokens(rest).map(|(_, range)| range);
         let (first, dot, inner) = (tokens.next()?, tokens.next()?, tokens.next()?);
@@ -172,6 +172,13 @@ pub fn alias(home: &View, target: &View, record: &str, field: &str) -> Option<St
     fields.iter().find(shares).map(|f| f.name.clone())
 }
 
+/// The driver's file that a use stands in, where in it, and its text.
+fn text_at(ctx: &Context<'_>, used: &Use) -> Option<(PathBuf, usize, Vec<u8>)> {
+    let (file, start) = place(ctx, &used.at).ok()?;
+    let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
+    Some((file, start, bytes))
+}
+
 /// The bytes of a wire's format by the target's name for them, or by their place; `None` where it has no such bytes.
 fn take_bytes(
     plan: &mut Plan,
@@ -200,8 +207,7 @@ fn take_bytes(
     };
     let mut edits = Vec::new();
     for used in uses {
-        let (file, start) = place(ctx, &used.at).ok()?;
-        let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
+        let (file, start, bytes) = text_at(ctx, used)?;
         // An initialiser names a member; there is none.
         let (range, object) = expression(&bytes, start, field)?;
         let text = at.replace("{0}", &object);
