@@ -375,10 +375,6 @@ impl<'a> Loop<'a> {
                 any |= self.take(*tu, need, &places);
             }
             changed |= any;
-            if !any && self.bar_failing(*tu, diagnostic) {
-                changed = true;
-                continue;
-            }
             if needs.is_empty() {
                 let need = Need::Diagnostic {
                     message: diagnostic.message.clone(),
@@ -388,6 +384,12 @@ impl<'a> Loop<'a> {
                     &places,
                     "the compiler's words; kspan has no remedy for it".to_owned(),
                 );
+            }
+        }
+        if !changed {
+            // Only where nothing else helps: what a definition lacks may be on its way already.
+            for (tu, diagnostic) in errors {
+                changed |= self.bar_failing(*tu, diagnostic);
             }
         }
         changed
