@@ -1,5 +1,6 @@
 //! Corpus measurements, benches and checks of kspan: `cargo xtask --help`.
 
+mod agreement;
 mod bench;
 mod bench_dkms;
 mod census;
@@ -26,6 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compare upgrades with what the kernel's maintainers made of the same files.
+    Agreement(agreement::Args),
     /// Measure speed and memory.
     Bench(bench::Args),
     /// Time `kspan dkms` beside the real dkms and bare make.
@@ -52,6 +55,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Agreement(args) => agreement::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchDkms(args) => bench_dkms::run(&args),
         Command::Census(args) => census::run(&args),

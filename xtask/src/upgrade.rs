@@ -67,11 +67,11 @@ fn back(engine: &Engine, done: &Upgrade, old: &View, options: &KbuildOptions) ->
 }
 
 /// Threads of their own: a thread of rayon's that waits inside of one upgrade may take up another, and wait for itself.
-fn in_threads(
+pub(crate) fn in_threads<T: Send>(
     jobs: Option<usize>,
     drivers: &Imported,
-    one: &(dyn Fn(&Job) -> Value + Sync),
-) -> Vec<Value> {
+    one: &(dyn Fn(&Job) -> T + Sync),
+) -> Vec<T> {
     let count = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());

@@ -56,8 +56,10 @@ pub struct Anchors {
     pub records: FxHashMap<String, Members>,
     /// Members that only the home kernel's record has.
     pub gone: FxHashMap<String, FxHashSet<String>>,
-    /// Callbacks, by record and member.
+    /// Callbacks that lost parameters, by record and member.
     pub callbacks: FxHashMap<(String, String), Callback>,
+    /// Callbacks whose type differs in any way, by record and member.
+    pub reshaped: FxHashSet<(String, String)>,
 }
 
 /// What one name adds.
@@ -67,6 +69,7 @@ enum Found {
         members: Members,
         gone: FxHashSet<String>,
         callbacks: Vec<(String, Callback)>,
+        reshaped: Vec<String>,
     },
 }
 
@@ -98,7 +101,10 @@ impl Anchors {
                 members,
                 gone,
                 callbacks,
+                reshaped,
             } => {
+                let member = |field| (name.to_owned(), field);
+                self.reshaped.extend(reshaped.into_iter().map(member));
                 self.records.insert(name.to_owned(), members);
                 if !gone.is_empty() {
                     self.gone.insert(name.to_owned(), gone);
@@ -200,7 +206,7 @@ fn record(fields: &[Field], target: Option<&Vec<Field>>) -> Found {
         .iter()
         .map(|f| (f.name.clone(), tag_of(&f.ty.canonical).map(str::to_owned)))
         .collect();
-    let (mut gone, mut callbacks) = (FxHashSet::default(), Vec::new());
+    let (mut gone, mut callbacks, mut reshaped) = (FxHashSet::default(), Vec::new(), Vec::new());
     for field in fields {
         let Some(target) = target else { break };
         match target.iter().find(|f| f.name == field.name) {
@@ -208,9 +214,13 @@ fn record(fields: &[Field], target: Option<&Vec<Field>>) -> Found {
                 gone.insert(field.name.clone());
             }
             Some(other) => {
-                if let (Some(home), Some(target)) = (&field.callback, &other.callback)
-                    && !lost(home, target).is_empty()
-                {
+                let (Some(home), Some(target)) = (&field.callback, &other.callback) else {
+                    continue;
+                };
+                if !same_type(home, target) {
+                    reshaped.push(field.name.clone());
+                }
+                if !lost(home, target).is_empty() {
                     let callback = Callback {
                         home: home.clone(),
                         target: target.clone(),
@@ -224,7 +234,20 @@ fn record(fields: &[Field], target: Option<&Vec<Field>>) -> Found {
         members,
         gone,
         callbacks,
+        reshaped,
     }
+}
+
+/// Both return and take the same.
+fn same_type(home: &Signature, target: &Signature) -> bool {
+    let same = |a: &str, b: &str| bare(a) == bare(b);
+    same(&home.ret.canonical, &target.ret.canonical)
+        && home.params.len() == target.params.len()
+        && home
+            .params
+            .iter()
+            .zip(&target.params)
+            .all(|(a, b)| same(&a.ty.canonical, &b.ty.canonical))
 }
 
 /// A type without `const` and without differences of blanks.

@@ -6,6 +6,7 @@ use super::sites::{Files, Found, Key, Outcome};
 use super::tables::entries;
 use super::template::{abstracted, is_expression, join};
 use super::units::{Source, Tok, Unit, UnitKind, split};
+use std::ops::Range;
 
 /// A function in a member of a table.
 struct Bound<'s, 't> {
@@ -14,7 +15,12 @@ struct Bound<'s, 't> {
     function: &'s Unit<'t>,
 }
 
-fn bound<'s, 't>(anchors: &Anchors, source: &'s Source<'t>) -> Vec<Bound<'s, 't>> {
+/// The functions in a table's members that `wanted` names.
+fn bound<'s, 't>(
+    anchors: &Anchors,
+    source: &'s Source<'t>,
+    wanted: &dyn Fn(&(String, String)) -> bool,
+) -> Vec<Bound<'s, 't>> {
     let function = |name: &str| {
         source
             .units
@@ -24,11 +30,7 @@ fn bound<'s, 't>(anchors: &Anchors, source: &'s Source<'t>) -> Vec<Bound<'s, 't>
     let tables = source.units.iter().filter(|u| u.kind == UnitKind::Table);
     tables
         .flat_map(|table| entries(anchors, source, table))
-        .filter(|e| {
-            anchors
-                .callbacks
-                .contains_key(&(e.record.clone(), e.field.to_owned()))
-        })
+        .filter(|e| wanted(&(e.record.clone(), e.field.to_owned())))
         .filter_map(|e| {
             let name = e.value.strip_prefix("& ").unwrap_or(&e.value);
             Some(Bound {
@@ -54,27 +56,63 @@ fn parameters<'t>(source: &Source<'t>, unit: &Unit<'t>) -> Vec<&'t str> {
         .collect()
 }
 
+/// The target's function for the same member: the one of the same name, else the only one.
+fn counterpart<'b, 's, 't>(
+    bound: &Bound<'_, '_>,
+    there: &'b [Bound<'s, 't>],
+) -> Option<&'b Bound<'s, 't>> {
+    let member = |o: &&Bound<'_, '_>| o.record == bound.record && o.field == bound.field;
+    let mut same = there.iter().filter(member);
+    let only = same.next().filter(|_| same.next().is_none());
+    let mut named = there.iter().filter(member);
+    named
+        .find(|o| o.function.name == bound.function.name)
+        .or(only)
+}
+
+/// The head of a function in a callback whose type changed, as tokens of both files.
+pub struct Head {
+    /// The record of the callback.
+    pub record: String,
+    /// Its member.
+    pub field: String,
+    /// From the function's first token to its body.
+    pub here: Range<usize>,
+    /// The same of the target's function; none where it has none.
+    pub there: Option<Range<usize>>,
+}
+
+/// The heads of a file's functions in such callbacks.
+#[must_use]
+pub fn heads(anchors: &Anchors, files: &Files<'_, '_>) -> Vec<Head> {
+    let reshaped = |member: &(String, String)| anchors.reshaped.contains(member);
+    let there = bound(anchors, files.target, &reshaped);
+    let head = |f: &Unit<'_>| f.tokens.start..f.body;
+    let of = |b: Bound<'_, '_>| Head {
+        here: head(b.function),
+        there: counterpart(&b, &there).map(|o| head(o.function)),
+        field: b.field.to_owned(),
+        record: b.record,
+    };
+    bound(anchors, files.home, &reshaped)
+        .into_iter()
+        .map(of)
+        .collect()
+}
+
 /// Compares the callbacks of both versions of a file.
 pub fn read(anchors: &Anchors, files: &Files<'_, '_>, found: &mut Found) {
-    let here = bound(anchors, files.home);
+    let lost = |member: &(String, String)| anchors.callbacks.contains_key(member);
+    let here = bound(anchors, files.home, &lost);
     if here.is_empty() {
         return;
     }
-    let there = bound(anchors, files.target);
+    let there = bound(anchors, files.target, &lost);
     let mut done: Vec<&str> = Vec::new();
     for b in &here {
-        let other = there
-            .iter()
-            .find(|o| {
-                o.record == b.record && o.field == b.field && o.function.name == b.function.name
-            })
-            .or_else(|| {
-                let mut same = there
-                    .iter()
-                    .filter(|o| o.record == b.record && o.field == b.field);
-                same.next().filter(|_| same.next().is_none())
-            });
-        let Some(other) = other else { continue };
+        let Some(other) = counterpart(b, &there) else {
+            continue;
+        };
         if done.contains(&b.function.name) {
             continue;
         }

@@ -10,6 +10,7 @@
 //!
 //! Never: looks at version numbers, edits a tree, names a driver other than as evidence.
 
+pub mod agree;
 mod anchors;
 mod callbacks;
 #[cfg(test)]
