@@ -9,6 +9,7 @@ mod dkms_faults;
 mod dkms_packages;
 mod dkms_suite;
 mod evolve_check;
+mod examples;
 mod facts_check;
 mod fuzz;
 mod package_check;
@@ -45,6 +46,8 @@ enum Command {
     DkmsSuite(dkms_suite::Args),
     /// Compile every evolution on every kernel where it applies.
     EvolveCheck(evolve_check::Args),
+    /// Find evolutions' examples and evidence in two kernel trees.
+    Examples(examples::Args),
     /// Compare random facts with what the kernel's own compiler and BTF say.
     FactsCheck(facts_check::Args),
     /// Install, use, upgrade and remove a package of kspan's with the real dkms.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::DkmsPackages(args) => dkms_packages::run(&args),
         Command::DkmsSuite(args) => dkms_suite::run(&args),
         Command::EvolveCheck(args) => evolve_check::run(&args),
+        Command::Examples(args) => examples::run(&args),
         Command::FactsCheck(args) => facts_check::run(&args),
         Command::PackageCheck(args) => package_check::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -12,13 +12,14 @@ pub mod learn;
 mod library;
 mod model;
 mod read;
+mod sanity;
 mod skeleton;
 
 pub use conditions::KernelView;
 pub use library::{Library, Plan};
 pub use model::{
-    Becomes, Condition, Evidence, Evolution, InUpgrade, Kind, Made, Moves, Rewrite, Risk, Sets,
-    Tier,
+    Becomes, Condition, Evidence, Evolution, Example, InUpgrade, Kind, Made, Moves, Rewrite, Risk,
+    Sets, Tier,
 };
 pub use read::{LoadError, LoadErrors};
 pub use skeleton::skeleton;

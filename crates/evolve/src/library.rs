@@ -3,6 +3,7 @@
 use crate::conditions::KernelView;
 use crate::model::{Evolution, Kind};
 use crate::read::{LoadError, LoadErrors, read_file};
+use crate::sanity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -60,6 +61,7 @@ impl Library {
             library.all.extend(evolutions);
         }
         errors.extend(doubles(&library.all));
+        errors.extend(sanity::check(&library.all));
         if !errors.is_empty() {
             return Err(LoadErrors(errors));
         }

@@ -196,6 +196,16 @@ pub struct Evidence {
     pub after: String,
 }
 
+/// A use and what the evolution makes of it, as `kspan upgrade` writes it; run as a test.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// C text in the home kernel's form.
+    pub before: String,
+    /// The same in the target's; blanks do not count.
+    pub after: String,
+}
+
 /// What a maintainer writes in place of a use.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -351,6 +361,8 @@ pub struct Evolution {
     pub opt_in: bool,
     /// What it was learned from; none for one that a person wrote.
     pub evidence: Option<Evidence>,
+    /// Uses before and after.
+    pub examples: Vec<Example>,
     /// The file that holds it.
     pub file: String,
     /// The line at which it starts.

@@ -1,6 +1,6 @@
 //! From TOML to evolutions, with file and line in every complaint.
 
-use crate::model::{Condition, Evidence, Evolution, InUpgrade, Kind, Rewrite, Risk};
+use crate::model::{Condition, Evidence, Evolution, Example, InUpgrade, Kind, Rewrite, Risk};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -97,6 +97,8 @@ struct Raw {
     #[serde(default)]
     opt_in: bool,
     evidence: Option<Evidence>,
+    #[serde(default)]
+    example: Vec<Example>,
 }
 
 /// Line of a byte offset, from 1.
@@ -328,6 +330,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         why: raw.why,
         opt_in: raw.opt_in,
         evidence: raw.evidence,
+        examples: raw.example,
         file: file.to_owned(),
         line,
     };

@@ -98,7 +98,7 @@ fn an_override_asks_for_the_targets_arity() {
 fn a_plan_puts_what_is_needed_first_and_names_what_to_carry() {
     let library = library(
         "[[evolution]]\nid='a'\nkind='define'\nprovides=['a']\nneeds=['b','c']\ntext='#define a b'\n\
-         [[evolution]]\nid='b'\nkind='define'\nprovides=['b']\nneeds=['a']\ntext='#define b x'\n",
+         [[evolution]]\nid='b'\nkind='define'\nprovides=['b']\ntext='#define b x'\n",
     );
     let view = Fake::default();
     let plan = library.plan(["a", "z"], &view);

@@ -212,6 +212,7 @@ fn evolution(kind: Kind) -> Evolution {
         commit: String::new(),
         why: "learned".to_owned(),
         opt_in: false,
+        examples: Vec::new(),
         evidence: Some(Evidence {
             tier: Tier::Likely,
             files: 3,

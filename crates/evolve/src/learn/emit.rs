@@ -331,6 +331,7 @@ impl Maker<'_> {
             ),
             opt_in: false,
             evidence: Some(self.evidence(tally, tier)),
+            examples: Vec::new(),
             file: String::new(),
             line: 0,
         }

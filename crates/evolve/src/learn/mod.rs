@@ -28,7 +28,7 @@ mod versus;
 mod vote;
 
 pub use emit::Rule;
-pub use sites::Key;
+pub use sites::{Key, Outcome, Site};
 pub use versus::{Stance, stance};
 
 use crate::conditions::KernelView;
@@ -38,7 +38,7 @@ use anchors::Anchors;
 use kspan_facts::{Detail, Facts, Field};
 use kspan_kernel::{Error, Result};
 use rayon::prelude::*;
-use sites::{Outcome, Reader};
+use sites::Reader;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -206,6 +206,24 @@ pub fn learn(
         .collect();
     learned.rules = rules;
     Ok(learned)
+}
+
+/// Every use of what changed between two kernels, with the file of the home kernel's tree in which it stands.
+///
+/// # Errors
+/// A tree cannot be read.
+pub fn uses(home: &Side<'_>, target: &Side<'_>) -> Result<Vec<(Key, Vec<(String, Site)>)>> {
+    let anchors = Anchors::between(home.facts, target.facts);
+    let paths = common(home.tree, target.tree)?;
+    let (votes, _) = read_all(&anchors, home, target, &paths);
+    let place = |vote: Vote| {
+        let path = paths.get(vote.file as usize).cloned().unwrap_or_default();
+        (path, vote.site)
+    };
+    Ok(votes
+        .into_iter()
+        .map(|(key, votes)| (key, votes.into_iter().map(place).collect()))
+        .collect())
 }
 
 /// Paths of C files that both trees have, sorted.

@@ -163,7 +163,9 @@ pub fn with_own_names(edit: Edit, own: &str) -> Edit {
     }
 }
 
-fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
+/// A use of a member by an evolution's expression.
+#[must_use]
+pub fn expression(text: &str, at: usize, field: &str, kind: &Kind) -> Option<Edit> {
     let Kind::Access {
         read,
         write,
@@ -273,7 +275,9 @@ fn left_out(job: &mut Job<'_>, uses: &[At], (record, field): (&str, &str)) -> Re
     job.changes.add(&reason, edits)
 }
 
-fn omission(text: &str, at: usize, field: &str) -> Option<(std::ops::Range<usize>, String)> {
+/// The range of an initialiser or assignment of a member that goes, and the value that goes with it.
+#[must_use]
+pub fn omission(text: &str, at: usize, field: &str) -> Option<(std::ops::Range<usize>, String)> {
     let bytes = text.as_bytes();
     if let Some(found) = member::initialiser(bytes, at, field) {
         let value = text.get(found.value)?.to_owned();

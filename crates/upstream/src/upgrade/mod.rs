@@ -6,6 +6,7 @@ mod becomes;
 pub mod callback;
 pub mod change;
 pub mod edit;
+pub mod examples;
 mod family;
 pub mod guards;
 pub mod headers;
