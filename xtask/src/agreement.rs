@@ -158,7 +158,7 @@ fn uses(
     let place = Path::new(path).parent().unwrap_or(Path::new(""));
     let mut out = Vec::new();
     for (file, old) in &done.before {
-        if !file.extension().is_some_and(|e| e == "c") {
+        if file.extension().is_none_or(|e| e != "c") {
             continue;
         }
         let in_tree = place.join(file);

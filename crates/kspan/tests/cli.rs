@@ -179,6 +179,38 @@ fn an_evolution_that_is_wrong_is_named_with_its_file() {
 }
 
 #[test]
+fn evolutions_that_cannot_be_right_are_named_with_file_and_line() {
+    let define = |id: &str, name: &str, more: &str| {
+        format!(
+            "[[evolution]]\nid = \"{id}\"\nkind = \"define\"\nprovides = [\"{name}\"]\ntext = \"#define {name}(x) {id}(x)\"\n{more}\n"
+        )
+    };
+    let never = define("a", "x", "has = [\"x\"]");
+    let contradicts = define("a", "x", "") + &define("b", "x", "");
+    let circle = define("a", "x", "needs = [\"y\"]") + &define("b", "y", "needs = [\"x\"]");
+    let example = define(
+        "a",
+        "x",
+        "[[evolution.example]]\nbefore = \"x(1)\"\nafter = \"c(1)\"",
+    );
+    for (text, place, word) in [
+        (never, "bad.toml:1", "never applies"),
+        (contradicts, "bad.toml:7", "contradicts"),
+        (circle, "bad.toml:1", "circle"),
+        (example, "bad.toml:1", "becomes `a(1)`"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "bad.toml", text.as_bytes());
+        for asked in [&["evolution", "list"][..], &["kernel", "list"]] {
+            run(command(asked).env("KSPAN_EVOLUTIONS", dir.path()))
+                .ends(2)
+                .says(place)
+                .says(word);
+        }
+    }
+}
+
+#[test]
 fn learning_and_asking_need_kernels() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("learned.toml");

@@ -5,4 +5,5 @@
 //! result is known.
 //! Its main function is [`upgrade::upgrade`].
 
+pub mod history;
 pub mod upgrade;

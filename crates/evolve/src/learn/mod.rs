@@ -208,11 +208,14 @@ pub fn learn(
     Ok(learned)
 }
 
+/// Uses of one thing that changed, each with the path of its file.
+pub type Uses = (Key, Vec<(String, Site)>);
+
 /// Every use of what changed between two kernels, with the file of the home kernel's tree in which it stands.
 ///
 /// # Errors
 /// A tree cannot be read.
-pub fn uses(home: &Side<'_>, target: &Side<'_>) -> Result<Vec<(Key, Vec<(String, Site)>)>> {
+pub fn uses(home: &Side<'_>, target: &Side<'_>) -> Result<Vec<Uses>> {
     let anchors = Anchors::between(home.facts, target.facts);
     let paths = common(home.tree, target.tree)?;
     let (votes, _) = read_all(&anchors, home, target, &paths);

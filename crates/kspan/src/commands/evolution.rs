@@ -8,8 +8,9 @@ use kspan_evolve::judge::{Bench, Outcome, judge};
 use kspan_evolve::{Evolution, Kind, Library, Risk};
 use kspan_kernel::Cache;
 use kspan_port::Engine;
+use kspan_upstream::upgrade::examples;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// List, show, test and begin evolutions.
@@ -45,7 +46,7 @@ enum What {
         #[arg(long)]
         id: Option<String>,
     },
-    /// Compile each on every kernel where its conditions hold; one that applies nowhere is told.
+    /// Run the examples of each, and compile it on every kernel where its conditions hold; one that applies nowhere is told.
     Test {
         /// Only those whose id, file, kind, tier or provided names contain this.
         filter: Option<String>,
@@ -68,7 +69,7 @@ pub fn run(
         .dir
         .clone()
         .or_else(|| std::env::var_os("KSPAN_EVOLUTIONS").map(PathBuf::from));
-    let library = Library::load(dir.as_deref())?;
+    let library = checked(dir.as_deref())?;
     match &args.what {
         What::New { old, new, id } => begin(id.as_deref(), old, new, json),
         What::List { filter } => list(&library, filter.as_deref(), json),
@@ -78,6 +79,16 @@ pub fn run(
             test(&engine, &library, filter.as_deref(), on, json)
         }
     }
+}
+
+/// The evolutions of a directory (or those compiled in), with their examples run.
+///
+/// # Errors
+/// All that is wrong with them, with file and line.
+pub fn checked(dir: Option<&Path>) -> anyhow::Result<Library> {
+    let library = Library::load(dir)?;
+    examples::check(library.all())?;
+    Ok(library)
 }
 
 fn begin(id: Option<&str>, old: &str, new: &str, json: bool) -> anyhow::Result<ExitCode> {
@@ -195,6 +206,10 @@ fn show(library: &Library, id: &str, json: bool) -> anyhow::Result<ExitCode> {
     if let Some(text) = e.text() {
         text.lines().for_each(|line| println!("    {line}"));
     }
+    for example in &e.examples {
+        println!("  example: {}", example.before.trim());
+        println!("  becomes: {}", example.after.trim());
+    }
     if let Some(v) = &e.evidence {
         println!(
             "  {}: {} files, {} sites, {} against, {} not understood",
@@ -204,7 +219,9 @@ fn show(library: &Library, id: &str, json: bool) -> anyhow::Result<ExitCode> {
             v.against,
             v.unresolved
         );
-        println!("    before: {}\n    after:  {}", v.before, v.after);
+        if !v.before.is_empty() {
+            println!("    before: {}\n    after:  {}", v.before, v.after);
+        }
         v.examples.iter().for_each(|site| println!("    {site}"));
     }
     Ok(output::verdict(true))

@@ -3,11 +3,12 @@
 use crate::output;
 use anyhow::Context;
 use kspan_evolve::judge::{self, Bench};
-use kspan_evolve::learn::{self, Learned, Options, Rule, Side, Stance};
+use kspan_evolve::learn::{self, Key, Learned, Options, Rule, Side, Stance};
 use kspan_evolve::{Kind, Library, Tier};
 use kspan_kernel::Cache;
 use kspan_port::Engine;
 use kspan_port::view::View;
+use kspan_upstream::history::{self, Change, Wanted};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -39,6 +40,10 @@ pub struct Args {
     /// Learn from so many hundredths of the files, chosen by their paths; the rest measure.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     train_percent: u8,
+    /// A git repository of the kernel, whose history names the commit behind each rule. Where it has tags of both releases
+    /// (`v6.1`), the history between them is read.
+    #[arg(long, value_name = "REPO")]
+    history: Option<PathBuf>,
     /// Leave out what the evolutions in use already serve.
     #[arg(long)]
     new_only: bool,
@@ -94,6 +99,14 @@ pub fn run(args: &Args, cache: Cache, json: bool) -> anyhow::Result<ExitCode> {
             learned
                 .rules
                 .retain(|_| stance.next().is_some_and(|(s, _)| *s == Stance::Extends));
+        }
+        if let Some(repo) = &args.history {
+            let releases = (&*old.kernel.release, &*new.kernel.release);
+            let found = way.commits(repo, releases, &mut learned.rules)?;
+            eprintln!(
+                "{word}: the commit is known of {found} of {} rules",
+                learned.rules.len()
+            );
         }
         way.write(&args.output, &learned.rules)?;
         if args.train_percent < 100 {
@@ -165,6 +178,50 @@ impl Way<'_> {
 
     fn beside(&self, library: &Library, learned: &Learned) -> Stances {
         learn::beside(&learned.rules, library, &side!(self.target, self.trees.1))
+    }
+
+    /// Gives each rule its commit, where the repository's history has one; how many have.
+    fn commits(
+        &self,
+        repo: &Path,
+        (old, new): (&str, &str),
+        rules: &mut [Rule],
+    ) -> anyhow::Result<usize> {
+        let all: Vec<Option<Wanted>> = rules.iter().map(|r| self.wanted(&r.key)).collect();
+        let list: Vec<Wanted> = all.iter().flatten().cloned().collect();
+        let range = history::range(repo, old, new);
+        let found = history::commits(repo, range.as_deref(), &list)?;
+        let mut count = 0;
+        for (rule, wanted) in rules.iter_mut().zip(&all) {
+            if let Some(commit) = wanted.as_ref().and_then(|w| found.get(w)) {
+                rule.evolution.commit.clone_from(commit);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// What happened to what a rule is about, from the older kernel to the newer.
+    fn wanted(&self, key: &Key) -> Option<Wanted> {
+        let gone = match self.word {
+            "down" => Change::Added,
+            _ => Change::Removed,
+        };
+        let (word, record, change) = match key {
+            Key::Name(name) if self.target.has(name) => (name, None, Change::Reshaped),
+            Key::Name(name) => (name, None, gone),
+            Key::Field(record, field)
+            | Key::Write(record, field)
+            | Key::Initialiser(record, field) => (field, Some(record.clone()), gone),
+            Key::Parameter(record, field, _) => (field, Some(record.clone()), Change::Reshaped),
+            Key::Header(_) => return None,
+        };
+        let word = word.clone();
+        Some(Wanted {
+            word,
+            record,
+            change,
+        })
     }
 
     fn write(&self, dir: &Path, rules: &[Rule]) -> anyhow::Result<()> {

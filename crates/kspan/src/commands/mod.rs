@@ -91,6 +91,10 @@ pub fn cache(cli: &Cli) -> kspan_kernel::Result<kspan_kernel::Cache> {
 /// # Errors
 /// Whatever keeps it from giving an answer.
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    if let Some(dir) = std::env::var_os("KSPAN_EVOLUTIONS") {
+        // Those compiled in were tried when kspan was tested.
+        evolution::checked(Some(&PathBuf::from(dir)))?;
+    }
     match &cli.command {
         Command::Kernel(args) => kernel::run(args, cache(cli)?, cli.json),
         Command::Facts(args) => facts::run(args, &cache(cli)?, cli.json),

@@ -242,6 +242,10 @@ fn print_evolution(e: &Evolution, part: &str, views: &[Arc<View>]) {
             println!("    {line}");
         }
     }
+    for example in &e.examples {
+        println!("  example: {}", example.before.trim());
+        println!("  becomes: {}", example.after.trim());
+    }
     if let Some(evidence) = &e.evidence {
         println!(
             "  evidence: {}; {} files, {} sites, {} against, {} not understood",
@@ -251,8 +255,10 @@ fn print_evolution(e: &Evolution, part: &str, views: &[Arc<View>]) {
             evidence.against,
             evidence.unresolved
         );
-        println!("    before: {}", evidence.before);
-        println!("    after:  {}", evidence.after);
+        if !evidence.before.is_empty() {
+            println!("    before: {}", evidence.before);
+            println!("    after:  {}", evidence.after);
+        }
         for site in &evidence.examples {
             println!("    {site}");
         }
