@@ -105,9 +105,13 @@ impl<'a> Comparer<'a> {
         found.extend(self.heads(&files));
         let mut out: BTreeMap<(Key, usize), Vec<Site>> = BTreeMap::new();
         for (key, site) in found {
-            if !matches!(key, Key::Header(_)) {
-                out.entry((key, site.line)).or_default().push(site);
-            }
+            let key = match key {
+                Key::Header(_) => continue,
+                // Whether an assignment is told as a whole depends on what became of it: both are uses of the member.
+                Key::Write(record, field) => Key::Field(record, field),
+                key => key,
+            };
+            out.entry((key, site.line)).or_default().push(site);
         }
         out
     }
