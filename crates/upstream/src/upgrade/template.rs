@@ -496,6 +496,16 @@ fn fragments(body: &str, params: &[String]) -> Vec<Fragment> {
             .is_some_and(|b| word(b) == "." || word(b) == ">" && b > 0 && word(b - 1) == "-")
     };
     while let Some((token, range)) = tokens.get(i) {
+        if let Some(index) = quoted(word(i), params) {
+            let inner = range.start + 1..range.end - 1;
+            out.push(Fragment::Text(
+                body.get(at..inner.start).unwrap_or_default().to_owned(),
+            ));
+            out.push(Fragment::Param(index, Place::Pasted));
+            at = inner.end;
+            i += 1;
+            continue;
+        }
         let bracketed = *token == Token::Punct(b'(')
             && word(i + 2) == ")"
             && param(i + 1).is_some()
@@ -526,6 +536,13 @@ fn fragments(body: &str, params: &[String]) -> Vec<Fragment> {
         body.get(at..).unwrap_or_default().to_owned(),
     ));
     out
+}
+
+/// A rule's `"{0}"`: the argument's words as a string. In C a parameter in a string is a part of that string.
+fn quoted(word: &str, params: &[String]) -> Option<usize> {
+    let inner = word.strip_prefix('"')?.strip_suffix('"')?;
+    let argument = inner.starts_with("kspan_arg_");
+    params.iter().position(|p| argument && p == inner)
 }
 
 fn place(before: &str, after: &str, further: &str) -> Place {
