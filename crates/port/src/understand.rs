@@ -32,7 +32,12 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
         }];
     }
     if message.contains("has no member named") {
-        let field = quoted.get(1).copied().unwrap_or_default();
+        // `'skb_frag_t' {aka 'struct skb_frag'} has no member named 'x'`: the member stands last, the structure before it.
+        let field = quoted.last().copied().unwrap_or_default();
+        let first = match quoted.as_slice() {
+            [_, .., structure, _] => structure,
+            _ => first,
+        };
         // gcc has no name for an inner record; the driver's own use knows the record around it.
         if tag(first).starts_with('<') {
             return unknown_field(field, spot);
