@@ -1118,12 +1118,11 @@ impl<'a> Job<'a> {
                     continue;
                 };
                 let Ok(text) = self.text(&file) else { continue };
-                let end = text
-                    .get(f.end.offset as usize..)
-                    .and_then(|t| t.find('}'))
-                    .map_or(f.end.offset as usize, |n| f.end.offset as usize + n + 1);
-                let range =
-                    with_comment(text, sites::whole_lines(text, f.start.offset as usize..end));
+                let start = f.start.offset as usize;
+                let Some(end) = body_end(text, start) else {
+                    continue;
+                };
+                let range = with_comment(text, sites::whole_lines(text, start..end));
                 edits.push((file, Edit::delete(range)));
             }
             let why = format!("Nothing uses {name}() any more.");
@@ -1154,6 +1153,14 @@ impl<'a> Job<'a> {
             .render()?),
         }
     }
+}
+
+/// Behind the bracket that closes the body of the function that starts here.
+fn body_end(text: &str, start: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (_, open) = lex::tokens(bytes.get(start..)?)
+        .find(|(token, _)| *token == lex::Token::Punct(b'{'))?;
+    Some(lex::closing(bytes, start + open.start)? + 1)
 }
 
 /// A manifest's text with another value of `home`.
@@ -1217,4 +1224,17 @@ fn with_comment(text: &str, range: std::ops::Range<usize>) -> std::ops::Range<us
 fn put(dir: &Path, file: &Path, bytes: &[u8]) -> Result<()> {
     let path = dir.join(file);
     store::write_bytes(&path, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_ends_where_its_own_body_does() {
+        let text = "static int a(int x)\n{\n\tif (x) {\n\t\treturn 1; /* } */\n\t}\n\treturn 0;\n}\n\nint b(void)\n{\n}\n";
+        let end = body_end(text, 0).unwrap();
+        assert!(text[..end].ends_with("return 0;\n}"), "{}", &text[..end]);
+        assert_eq!(body_end("int a(void);", 0), None);
+    }
 }
