@@ -55,7 +55,7 @@ pub fn make(wanted: &Wanted<'_>, library: &Library, target: &View) -> Result<Ada
         });
     let names = std::iter::once(wanted.field).chain(renamed);
     let mut known = names.flat_map(|field| library.callbacks(wanted.record, field));
-    let evolution = known.find(|e| e.applies_to(target));
+    let evolution = known.find(|e| e.applies_to(target) && speaks(e, wanted));
     let name = format!(
         "kspan_{}_{}",
         wanted.function,
@@ -129,6 +129,27 @@ fn with_newline(mut text: String) -> String {
     text
 }
 
+/// It says something of this adapter: of a parameter that the target does not pass, of what is returned, or of the whole.
+fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
+    let Kind::Callback {
+        params,
+        ret,
+        adapter,
+        ..
+    } = &evolution.kind
+    else {
+        return false;
+    };
+    let passes = |ty: &Ty| wanted.want.params.iter().any(|p| fits(ty, &p.ty));
+    let lost = wanted.have.params.iter().filter(|p| !passes(&p.ty));
+    let returns = ret.is_some() && wanted.have.ret.canonical == "void";
+    params.is_empty()
+        || returns
+        || lost
+            .into_iter()
+            .any(|p| told(Some(evolution), &p.ty).is_some())
+}
+
 fn whole(evolution: &Evolution) -> Option<String> {
     match &evolution.kind {
         Kind::Callback { adapter, .. } => adapter.clone(),
@@ -166,7 +187,23 @@ fn arguments(
             ));
         }
     }
+    let ignored = wanted.want.params.iter().zip(&used);
+    let mut outputs = ignored.filter(|(p, used)| !**used && is_output(&p.ty));
+    if let Some((output, _)) = outputs.next() {
+        risk = Risk::Behaviour;
+        meaning = format!(
+            "the target looks at what {} puts where its parameter {} points; {}() does not know it",
+            wanted.field, output.ty.spelling, wanted.function
+        );
+    }
     Ok((out, risk, meaning))
+}
+
+/// A pointer by which a function gives a number back.
+fn is_output(ty: &Ty) -> bool {
+    let constant = ty.canonical.contains("const");
+    let number = ty.canonical.strip_suffix('*').map(str::trim);
+    !constant && number.is_some_and(|n| is_integer(n) && n != "char")
 }
 
 /// A number or a pointer.
@@ -294,6 +331,52 @@ fn returning(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_nobody_gives_back_is_a_change_of_behaviour() {
+        let output = |text: &str| is_output(&signature(text).params[0].ty);
+        assert!(output("int (*)(int *)") && output("int (*)(bool *)"));
+        assert!(!output("int (*)(const int *)") && !output("int (*)(char *)"));
+        assert!(!output("int (*)(struct a *)") && !output("int (*)(int)"));
+        let (have, want) = (
+            signature("int (*)(void *)"),
+            signature("int (*)(void *, int *)"),
+        );
+        let wanted = Wanted {
+            record: "proto",
+            field: "recvmsg",
+            function: "f",
+            have: &have,
+            want: &want,
+            unread: Vec::new(),
+        };
+        let (arguments, risk, meaning) = arguments(&wanted, None).unwrap();
+        assert_eq!(arguments, ["a0"]);
+        assert_eq!(risk, Risk::Behaviour, "{meaning}");
+    }
+
+    #[test]
+    fn an_evolution_of_another_parameter_is_not_named() {
+        let text = "[[evolution]]\nid = \"a\"\nkind = \"callback\"\nrecord = \"r\"\nfield = \"f\"\n[evolution.params]\n\"int *\" = \"&{0}->n\"\n";
+        let library = Library::from_texts([("t.toml".to_owned(), text.to_owned())]).unwrap();
+        let (short, long) = (
+            signature("int (*)(void *)"),
+            signature("int (*)(void *, int *)"),
+        );
+        let said = |have: &Signature, want: &Signature| {
+            let wanted = Wanted {
+                record: "r",
+                field: "f",
+                function: "g",
+                have,
+                want,
+                unread: Vec::new(),
+            };
+            speaks(&library.all()[0], &wanted)
+        };
+        assert!(said(&long, &short));
+        assert!(!said(&short, &long));
+    }
 
     fn signature(text: &str) -> Signature {
         crate::understand::signature(cfn::parse(text).unwrap()).unwrap()

@@ -1158,8 +1158,8 @@ impl<'a> Job<'a> {
 /// Behind the bracket that closes the body of the function that starts here.
 fn body_end(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
-    let (_, open) = lex::tokens(bytes.get(start..)?)
-        .find(|(token, _)| *token == lex::Token::Punct(b'{'))?;
+    let (_, open) =
+        lex::tokens(bytes.get(start..)?).find(|(token, _)| *token == lex::Token::Punct(b'{'))?;
     Some(lex::closing(bytes, start + open.start)? + 1)
 }
 
