@@ -143,7 +143,8 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
     let passes = |ty: &Ty| wanted.want.params.iter().any(|p| fits(ty, &p.ty));
     let lost = wanted.have.params.iter().filter(|p| !passes(&p.ty));
     let returns = ret.is_some() && wanted.have.ret.canonical == "void";
-    params.is_empty()
+    adapter.is_some()
+        || params.is_empty()
         || returns
         || lost
             .into_iter()
