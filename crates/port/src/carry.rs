@@ -592,7 +592,11 @@ impl Builder<'_> {
     /// Provides what a carried text needs.
     fn dependencies(&mut self, text: &str, own: &str, header: &str) -> Result<(), String> {
         let mut words = lex::words(text);
-        words.extend(crate::paste::names(self.sources.home, text));
+        words.extend(crate::paste::names(
+            self.sources.home,
+            self.sources.target,
+            text,
+        ));
         for word in words {
             let home = self.sources.home;
             if word == own

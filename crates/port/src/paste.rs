@@ -9,14 +9,14 @@ const DEPTH: usize = 5;
 
 /// The names that the macro invocations in a text make by pasting and that the kernel defines.
 #[must_use]
-pub fn names(view: &View, text: &str) -> Vec<String> {
+pub fn names(home: &View, target: &View, text: &str) -> Vec<String> {
     let mut out = Vec::new();
-    expand(view, text, DEPTH, &mut out);
-    out.retain(|n| view.has(n));
+    expand((home, target), text, DEPTH, &mut out);
+    out.retain(|n| home.has(n));
     out
 }
 
-fn expand(view: &View, text: &str, depth: usize, out: &mut Vec<String>) {
+fn expand(views: (&View, &View), text: &str, depth: usize, out: &mut Vec<String>) {
     if depth == 0 {
         return;
     }
@@ -26,7 +26,7 @@ fn expand(view: &View, text: &str, depth: usize, out: &mut Vec<String>) {
         let [(Token::Word, word), (Token::Punct(b'('), open)] = pair else {
             continue;
         };
-        let Some((params, body)) = pasting_macro(view, &text[word.clone()]) else {
+        let Some((params, body)) = pasting_macro(views, &text[word.clone()]) else {
             continue;
         };
         let Some(close) = lex::closing(bytes, open.start) else {
@@ -34,13 +34,15 @@ fn expand(view: &View, text: &str, depth: usize, out: &mut Vec<String>) {
         };
         let arguments = split(&text[open.end..close]);
         let replaced = substitute(&body, &params, &arguments, out);
-        expand(view, &replaced, depth - 1, out);
+        expand(views, &replaced, depth - 1, out);
     }
 }
 
-/// A function-like macro that pastes, or that leads to one that may.
-fn pasting_macro(view: &View, name: &str) -> Option<(Vec<String>, String)> {
+/// A function-like macro that pastes, or that leads to one that may: the target's own, where it has one, since that is what the text
+/// will meet.
+fn pasting_macro((home, target): (&View, &View), name: &str) -> Option<(Vec<String>, String)> {
     const LEADS_ON: [&str; 5] = ["##", "CLASS", "guard", "__free", "class_"];
+    let view = if target.has(name) { target } else { home };
     view.facts
         .defs(name)
         .into_iter()

@@ -301,7 +301,7 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     // Once a name that stands on the line itself is given, the compiler may be content with what it makes of the rest.
     let missing = |n: &String| home.has(n) && !target.has(n);
     if !about_a_name && !candidates.iter().any(missing) {
-        candidates.extend(crate::paste::names(home, spot.line_text));
+        candidates.extend(crate::paste::names(home, target, spot.line_text));
         // What a macro of the kernel made of this line at home.
         let made = spot
             .tu
