@@ -140,15 +140,20 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
     else {
         return false;
     };
-    let passes = |ty: &Ty| wanted.want.params.iter().any(|p| fits(ty, &p.ty));
-    let lost = wanted.have.params.iter().filter(|p| !passes(&p.ty));
+    let mut used = vec![false; wanted.want.params.len()];
+    let lost = wanted.have.params.iter().filter(|p| {
+        let place = (0..used.len()).find(|i| !used[*i] && fits(&p.ty, &wanted.want.params[*i].ty));
+        if let Some(i) = place {
+            used[i] = true;
+        }
+        place.is_none()
+    });
+    let mut lost = lost.collect::<Vec<_>>().into_iter();
     let returns = ret.is_some() && wanted.have.ret.canonical == "void";
     adapter.is_some()
         || params.is_empty()
         || returns
-        || lost
-            .into_iter()
-            .any(|p| told(Some(evolution), &p.ty).is_some())
+        || lost.any(|p| told(Some(evolution), &p.ty).is_some())
 }
 
 fn whole(evolution: &Evolution) -> Option<String> {

@@ -600,6 +600,7 @@ impl Builder<'_> {
         for word in words {
             let home = self.sources.home;
             if word == own
+                || word.starts_with("CONFIG_")
                 || lex::is_keyword(&word)
                 || !home.has(&word)
                 || home.is_stranger(&word, header)

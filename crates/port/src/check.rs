@@ -60,7 +60,7 @@ fn of_tu(
         .tu
         .uses
         .iter()
-        .filter(|u| u.via_macro.is_none() && !own(u))
+        .filter(|u| u.via_macro.is_none() && !own(u) && !u.name.starts_with("CONFIG_"))
     {
         let other = || reshaped(used, home, target, library).map(|need| (need, true));
         if let Some((need, hard)) = of_use(used, driver, home, target, &reached).or_else(other) {

@@ -70,6 +70,8 @@ pub fn derive(
 ) -> Result<Derived> {
     let found = check::gaps(ctx.built, ctx.home, ctx.target, ctx.library);
     let mut job = Loop::new(cache, ctx, dir, options);
+    let given = crate::plan::given_options(&ctx);
+    job.plan.remedies.extend(given.iter().cloned());
     let derived = job.run(&found)?;
     if derived.ok {
         return Ok(derived);
@@ -88,7 +90,7 @@ pub fn derive(
     }
     let with_options_off = instead(dir, &mut |beside| {
         let mut job = Loop::new(cache, ctx, beside, options);
-        job.plan.remedies.extend(off.iter().cloned());
+        job.plan.remedies.extend(given.iter().chain(&off).cloned());
         job.run(&found)
     })?;
     Ok(with_options_off.unwrap_or(derived))

@@ -4,6 +4,7 @@
 use crate::driver::OFF;
 use crate::gap::{Place, Risk};
 use crate::home::Home;
+use crate::plan::option_evolution;
 use crate::view::View;
 use crate::{lex, stub};
 use kspan_evolve::{Kind, Library};
@@ -46,7 +47,10 @@ pub fn findings(
         .filter(|u| u.via_macro.is_none())
     {
         let found = match used.kind {
-            UseKind::Config if !has_on(&used.name) => config(used, home, target),
+            UseKind::Config if !has_on(&used.name) => {
+                let given = option_evolution(&used.name, home, target, library);
+                config(used, home, target).filter(|_| given.is_none())
+            }
             UseKind::Function | UseKind::Macro => {
                 let named = || stub(used, home, target).or_else(|| returns(used, home, target));
                 chosen(used, home, target, library).or_else(named)

@@ -2,14 +2,14 @@
 //! [`Plan::render`] turns it into files; nothing else writes a port.
 
 use crate::carry::{Closure, Sources, Unit, Wants};
-use crate::driver::Driver;
+use crate::driver::{Driver, OFF};
 use crate::edit::{Edit, Edits};
 use crate::gap::{Remedy, RemedyKind, Risk};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
 use crate::{Error, Result, lift, site};
-use kspan_evolve::Library;
-use kspan_facts::{Def, Detail};
+use kspan_evolve::{Evolution, Kind, Library};
+use kspan_facts::{Def, Detail, UseKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -174,10 +174,8 @@ impl Plan {
             out.files.insert(renames_file(), renames(&taken).into());
             remedies.extend(taken.iter().map(|name| renamed(ctx, name)));
         }
-        let off = remedies.iter().filter(|r| r.kind == RemedyKind::Option);
-        let off: Vec<&str> = off.map(|r| r.subject.as_str()).collect();
-        if !off.is_empty() {
-            out.files.insert(options_file(), options(&off).into());
+        if let Some(text) = options_text(ctx, &remedies) {
+            out.files.insert(options_file(), text.into());
         }
         let dialect = remedies.iter().any(|r| r.kind == RemedyKind::Dialect);
         let overlaid = !out.files.is_empty() || dialect;
@@ -594,6 +592,64 @@ pub fn option_remedies(ctx: &Context<'_>) -> Vec<RemedyKey> {
         ),
     };
     ctx.driver.manifest.off().filter(on).map(remedy).collect()
+}
+
+/// The evolution by which a configuration symbol that the target does not know is on there, since it is on at home.
+#[must_use]
+pub fn option_evolution<'l>(
+    name: &str,
+    home: &View,
+    target: &View,
+    library: &'l Library,
+) -> Option<&'l Evolution> {
+    let on = |view: &View| view.facts.config(name).is_some_and(|v| v != OFF);
+    let define = |e: &&Evolution| matches!(e.kind, Kind::Define { .. });
+    let wanted = on(home) && target.facts.config(name).is_none();
+    library.best(name, target).filter(|e| wanted && define(e))
+}
+
+/// What the driver asks of the configuration, and the target says under another name, or had before there was an option for it.
+#[must_use]
+pub fn given_options(ctx: &Context<'_>) -> BTreeSet<RemedyKey> {
+    let uses = ctx.built.tus.iter().flat_map(|t| &t.tu.uses);
+    let asked = uses.filter(|u| u.kind == UseKind::Config);
+    asked
+        .filter_map(|u| {
+            let e = option_evolution(&u.name, ctx.home, ctx.target, ctx.library)?;
+            Some(RemedyKey {
+                kind: RemedyKind::Option,
+                subject: u.name.clone(),
+                origin: format!("evolution {}", e.id),
+                risk: e.risk.into(),
+                meaning: e.meaning.clone(),
+            })
+        })
+        .collect()
+}
+
+/// The header that is read right after the kernel's configuration; none where nothing of it changes.
+fn options_text(ctx: &Context<'_>, remedies: &BTreeSet<RemedyKey>) -> Option<String> {
+    let all = remedies.iter().filter(|r| r.kind == RemedyKind::Option);
+    let (given, off): (Vec<_>, Vec<_>) = all.partition(|r| r.origin.starts_with("evolution "));
+    if given.is_empty() && off.is_empty() {
+        return None;
+    }
+    let off: Vec<&str> = off.iter().map(|r| r.subject.as_str()).collect();
+    let mut text = if off.is_empty() {
+        header_for_each(
+            "options that the target has under no such name",
+            &[],
+            |_| String::new(),
+        )
+    } else {
+        options(&off)
+    };
+    for remedy in given {
+        let e = option_evolution(&remedy.subject, ctx.home, ctx.target, ctx.library)?;
+        text.push_str(&format!("/* {}: {} */\n", remedy.subject, remedy.origin));
+        text.push_str(e.text().unwrap_or_default());
+    }
+    Some(text)
 }
 
 /// Where options are turned off, in a port.

@@ -311,7 +311,8 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
             .filter(|u| u.via_macro.is_some() && u.at.line == spot.line);
         candidates.extend(made.map(|u| u.name.clone()));
     }
-    let known = |name: &&String| home.has(name.as_str());
+    // Options are given before the first line, or not at all (`plan::given_options`).
+    let known = |name: &&String| home.has(name.as_str()) && !name.starts_with("CONFIG_");
     let mut out = Vec::new();
     for name in candidates.iter().filter(known) {
         let as_type = message.contains(&format!("struct {name}'"));
