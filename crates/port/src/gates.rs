@@ -6,17 +6,17 @@ use crate::gap::{Place, Risk};
 use crate::home::Home;
 use crate::plan::option_evolution;
 use crate::view::View;
-use crate::{lex, stub};
-use kspan_evolve::{Kind, Library};
+use crate::{beside, lex, stub};
+use kspan_evolve::Library;
 use kspan_facts::{Def, Detail, Use, UseKind};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A possible change of meaning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// The gate: `config`, `opt-in`, `stub`, `returns`, `core-field`, `locking`.
+    /// The gate: `config`, `opt-in`, `stub`, `returns`, `parameter`, `core-field`, `left-out`, `locking`.
     pub gate: String,
     /// What it is about.
     pub subject: String,
@@ -52,7 +52,11 @@ pub fn findings(
                 config(used, home, target).filter(|_| given.is_none())
             }
             UseKind::Function | UseKind::Macro => {
-                let named = || stub(used, home, target).or_else(|| returns(used, home, target));
+                let named = || {
+                    stub(used, home, target)
+                        .or_else(|| returns(used, home, target))
+                        .or_else(|| parameters(used, home, target, library))
+                };
                 chosen(used, home, target, library).or_else(named)
             }
             _ => None,
@@ -71,7 +75,7 @@ pub fn findings(
     }
     let mut findings: Vec<Finding> = out.into_values().collect();
     if let Some(own) = own {
-        findings.extend(beside_own(built, (home, target), own, library));
+        findings.extend(beside::findings(built, (home, target), own, library));
     }
     findings.sort();
     findings
@@ -85,7 +89,7 @@ fn place(built: &Home, used: &Use) -> Option<String> {
     Some(format!("{}:{}", place.file.display(), place.line))
 }
 
-fn finding(gate: &str, subject: &str, risk: Risk, meaning: String) -> Finding {
+pub(crate) fn finding(gate: &str, subject: &str, risk: Risk, meaning: String) -> Finding {
     Finding {
         gate: gate.to_owned(),
         subject: subject.to_owned(),
@@ -202,99 +206,39 @@ fn returns(used: &Use, home: &View, target: &View) -> Option<Finding> {
     Some(finding("returns", &used.name, Risk::Behaviour, meaning))
 }
 
-/// What the target's own version of the driver does that the home version leaves to the core.
-fn beside_own(
-    built: &Home,
-    kernels: (&View, &View),
-    own: &Path,
-    library: &Library,
-) -> Vec<Finding> {
-    let Ok(text) = std::fs::read(own) else {
-        return Vec::new();
+/// A number that is another kind of number on the target: the compiler takes the one for the other.
+fn parameters(used: &Use, home: &View, target: &View, library: &Library) -> Option<Finding> {
+    let of = |view: &View| match view.callable(&used.name)?.detail {
+        Detail::Function { sig, .. } => Some(sig.params),
+        _ => None,
     };
-    let text = String::from_utf8_lossy(&text);
-    let mut out = core_fields(built, kernels, &text, library);
-    out.extend(locking(built, &text));
-    out
-}
-
-/// Members that the target's own driver sets and that the home kernel no longer has: its core does it now.
-fn core_fields(
-    built: &Home,
-    (home, target): (&View, &View),
-    own: &str,
-    library: &Library,
-) -> Vec<Finding> {
-    let records: BTreeSet<&String> = built
-        .tus
-        .iter()
-        .flat_map(|t| &t.tu.bindings)
-        .map(|b| &b.record)
-        .filter(|r| !r.is_empty())
-        .collect();
-    let set: BTreeSet<String> = lex::members(own).into_iter().collect();
-    let mut out = Vec::new();
-    for record in records {
-        let (Some(there), Some(at_home)) = (target.record(record), home.record(record)) else {
-            continue;
-        };
-        for field in there
-            .iter()
-            .filter(|f| f.callback.is_some() && set.contains(&f.name))
-        {
-            let sets = own.contains(&format!(".{} =", field.name))
-                || own.contains(&format!(".{}\t", field.name));
-            let renamed = library
-                .fields(record)
-                .into_iter()
-                .any(|e| matches!(&e.kind, Kind::Field { target, .. } if *target == field.name));
-            if sets && !renamed && !at_home.iter().any(|f| f.name == field.name) {
-                let meaning = format!(
-                    "the target's own version of this driver sets struct {record}.{}, which {} no longer has",
-                    field.name, home.kernel.release
-                );
-                out.push(finding(
-                    "core-field",
-                    &format!("struct {record}.{}", field.name),
-                    Risk::Behaviour,
-                    meaning,
-                ));
-            }
-        }
+    let (here, there) = (of(home)?, of(target)?);
+    let known = |name: &str| library.best(name, target).is_some();
+    if here.len() != there.len() || known(&used.name) {
+        return None;
     }
-    out
-}
-
-/// Locks that the target's own driver takes and the home version does not: the core may take them at home.
-fn locking(built: &Home, own: &str) -> Vec<Finding> {
-    const LOCKS: [&str; 6] = [
-        "mutex_lock",
-        "spin_lock",
-        "spin_lock_irqsave",
-        "mutex_init",
-        "spin_lock_init",
-        "down",
-    ];
-    let used: BTreeSet<&str> = built
-        .tus
-        .iter()
-        .flat_map(|t| &t.tu.uses)
-        .map(|u| u.name.as_str())
-        .collect();
-    let words = lex::words(own);
-    let guards = ["guard", "scoped_guard", "devm_mutex_init"]
-        .iter()
-        .any(|g| used.contains(g));
-    let missing =
-        |lock: &&&str| words.iter().any(|w| w == **lock) && !used.contains(**lock) && !guards;
-    LOCKS
-        .iter()
-        .filter(missing)
-        .map(|lock| {
-            let meaning = format!("the target's own version of this driver uses {lock}(), this one does not: does its core lock?");
-            finding("locking", lock, Risk::Behaviour, meaning)
-        })
-        .collect()
+    // Flags that have become a type of their own, and the other way round; not u32 for unsigned int.
+    let own_type = |ty: &str| ty.ends_with("_t") || ty.starts_with("enum ");
+    let sized = |ty: &str| {
+        matches!(
+            ty,
+            "size_t" | "ssize_t" | "loff_t" | "uint8_t" | "uint16_t" | "uint32_t" | "uint64_t"
+        )
+    };
+    let (a, b) = here.iter().zip(&there).find(|(a, b)| {
+        let (x, y) = (
+            crate::cfn::bare(&a.ty.spelling),
+            crate::cfn::bare(&b.ty.spelling),
+        );
+        let number = !a.ty.canonical.contains(['*', '(']) && !b.ty.canonical.contains(['*', '(']);
+        let named = !a.name.is_empty() && !b.name.is_empty() && a.name != b.name;
+        number && x != y && named && (own_type(&x) || own_type(&y)) && !sized(&x) && !sized(&y)
+    })?;
+    let meaning = format!(
+        "{}() takes `{} {}` at home and `{} {}` on the target",
+        used.name, a.ty.spelling, a.name, b.ty.spelling, b.name
+    );
+    Some(finding("parameter", &used.name, Risk::Behaviour, meaning))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod absent;
 pub mod adapter;
+mod beside;
 pub mod carry;
 pub mod cfile;
 pub mod cfn;
