@@ -305,7 +305,21 @@ fn elect(maker: &emit::Maker<'_>, votes: &Votes, seen: &[bool]) -> Vec<Rule> {
         })
         .collect();
     one_for_each(&mut rules);
+    name_apart(&mut rules);
     rules
+}
+
+/// Two things may spell alike (`struct a.b_c` and `struct a_b.c`): the later rules of one id get a number.
+fn name_apart(rules: &mut [Rule]) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for rule in rules {
+        let id = &mut rule.evolution.id;
+        let count = seen.entry(id.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            *id = format!("{id}-{count}");
+        }
+    }
 }
 
 fn tally(maker: &emit::Maker<'_>, key: &Key, votes: &[Vote]) -> Tally {
