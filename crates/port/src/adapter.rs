@@ -41,6 +41,16 @@ pub struct Wanted<'a> {
     pub unread: Vec<bool>,
 }
 
+impl Wanted<'_> {
+    /// A parameter of the target's can be passed for one of the driver's. Where parameters were added or dropped, a truth value is not
+    /// the number beside it.
+    fn passes(&self, have: &Ty, want: &Ty) -> bool {
+        let truth = |t: &Ty| matches!(cfn::bare(&t.canonical).as_str(), "_Bool" | "bool");
+        let as_many = self.have.params.len() == self.want.params.len();
+        fits(have, want) && (as_many || truth(have) == truth(want))
+    }
+}
+
 /// Makes an adapter.
 ///
 /// # Errors
@@ -142,7 +152,8 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
     };
     let mut used = vec![false; wanted.want.params.len()];
     let lost = wanted.have.params.iter().filter(|p| {
-        let place = (0..used.len()).find(|i| !used[*i] && fits(&p.ty, &wanted.want.params[*i].ty));
+        let place =
+            (0..used.len()).find(|i| !used[*i] && wanted.passes(&p.ty, &wanted.want.params[*i].ty));
         if let Some(i) = place {
             used[i] = true;
         }
@@ -172,7 +183,7 @@ fn arguments(
     let mut used = vec![false; wanted.want.params.len()];
     let mut out = Vec::new();
     for (index, param) in wanted.have.params.iter().enumerate() {
-        let same = |i: &usize| !used[*i] && fits(&param.ty, &wanted.want.params[*i].ty);
+        let same = |i: &usize| !used[*i] && wanted.passes(&param.ty, &wanted.want.params[*i].ty);
         if let Some(i) = (0..used.len()).find(same) {
             used[i] = true;
             out.push(pass(&param.ty, &wanted.want.params[i].ty, i));

@@ -78,13 +78,21 @@ impl Reshape {
                     .filter(free)
                     .find(|j| want.params.get(*j).is_some_and(|w| test(&param.ty, &w.ty)))
             };
-            match matching(same).or_else(|| matching(convertible)) {
+            let rule = told(known, &param.ty);
+            // A rule knows better than the first parameter that could hold the value; and where parameters were added or dropped, a truth
+            // value is not the flags beside it.
+            let kin = match have.params.len() == want.params.len() {
+                true => convertible,
+                false => of_one_kind,
+            };
+            let other = || matching(kin).filter(|_| rule.is_none());
+            match matching(same).or_else(other) {
                 Some(j) => {
                     if let Some(slot) = slots.get_mut(j) {
                         *slot = Some(index);
                     }
                 }
-                None => lost.push((index, told(known, &param.ty))),
+                None => lost.push((index, rule)),
             }
         }
         let retyped = by_place(have, want, &mut slots, &mut lost);
@@ -680,6 +688,12 @@ fn convertible(a: &Ty, b: &Ty) -> bool {
         || is_integer(&a.canonical) && is_integer(&b.canonical)
 }
 
+/// Convertible, and not a truth value on one side alone.
+fn of_one_kind(a: &Ty, b: &Ty) -> bool {
+    let truth = |t: &Ty| matches!(cfn::bare(&t.canonical).as_str(), "_Bool" | "bool");
+    convertible(a, b) && truth(a) == truth(b)
+}
+
 /// Pointers to another structure at the same place of as many parameters: the structure has another name or shape, and the
 /// compiler says whether it has what the function uses. In words, what changed.
 fn by_place(
@@ -794,6 +808,25 @@ mod tests {
             &body,
         )
         .unwrap()
+    }
+
+    #[test]
+    fn a_truth_value_is_not_the_flags_beside_it() {
+        let have = ("int (*)(struct n *, bool, int *)", &["net", "ovr", "x"][..]);
+        let want = (
+            "int (*)(struct n *, u32, int *, long *)",
+            &["net", "flags", "x", "more"][..],
+        );
+        let text = "int f(struct n *net, bool ovr, int *x)\n{\n\treturn ovr;\n}\n";
+        let known = Known {
+            params: [("bool".to_owned(), "{1} & REPLACE".to_owned())].into(),
+            ret: None,
+        };
+        let reshaped = reshape(have, want, &known, text);
+        let lost: Vec<usize> = reshaped.lost.iter().map(|(i, _)| *i).collect();
+        assert_eq!(lost, [1]);
+        let unknown = reshape(have, want, &Known::default(), text);
+        assert_eq!(unknown.lost.len(), 1);
     }
 
     fn defined(text: &str, reshape: &Reshape) -> Result<String, String> {
