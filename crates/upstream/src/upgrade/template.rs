@@ -496,8 +496,8 @@ fn fragments(body: &str, params: &[String]) -> Vec<Fragment> {
             .is_some_and(|b| word(b) == "." || word(b) == ">" && b > 0 && word(b - 1) == "-")
     };
     while let Some((token, range)) = tokens.get(i) {
-        if let Some(index) = quoted(word(i), params) {
-            let inner = range.start + 1..range.end - 1;
+        if let Some((index, inner)) = within(word(i), params) {
+            let inner = range.start + inner.start..range.start + inner.end;
             out.push(Fragment::Text(
                 body.get(at..inner.start).unwrap_or_default().to_owned(),
             ));
@@ -538,11 +538,13 @@ fn fragments(body: &str, params: &[String]) -> Vec<Fragment> {
     out
 }
 
-/// A rule's `"{0}"`: the argument's words as a string. In C a parameter in a string is a part of that string.
-fn quoted(word: &str, params: &[String]) -> Option<usize> {
-    let inner = word.strip_prefix('"')?.strip_suffix('"')?;
-    let argument = inner.starts_with("kspan_arg_");
-    params.iter().position(|p| argument && p == inner)
+/// A rule's `"{0}"` or `PREFIX_{0}`: the argument's words as a string, or behind others. In C a parameter in a word is a part of that word.
+fn within(word: &str, params: &[String]) -> Option<(usize, Range<usize>)> {
+    let start = word.find("kspan_arg_").filter(|at| *at > 0)?;
+    let end = word.trim_end_matches('"').len();
+    let name = word.get(start..end)?;
+    let index = params.iter().position(|p| p == name)?;
+    Some((index, start..end))
 }
 
 fn place(before: &str, after: &str, further: &str) -> Place {
