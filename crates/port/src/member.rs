@@ -687,8 +687,13 @@ pub fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialise
         return None;
     }
     let trimmed = without_continuations(&bytes[equals + 1..end]).len();
+    // Without a comma, what follows the value belongs to the bracket: in a macro a backslash that joins its line.
+    let ends = match bytes[end] {
+        b',' => end + 1,
+        _ => equals + 1 + trimmed,
+    };
     Some(Initialiser {
-        whole: dot..end + usize::from(bytes[end] == b','),
+        whole: dot..ends,
         value: equals + 1..equals + 1 + trimmed,
         plain: bytes[start + field.len()..equals].trim_ascii().is_empty(),
     })
@@ -758,7 +763,7 @@ mod tests {
         assert_eq!(value.trim(), "{ .f = g, }");
         let inner = b"x = { .ops.a[1] = 2 };";
         let found = initialiser(inner, 7, "ops").unwrap();
-        assert_eq!(&inner[found.whole], b".ops.a[1] = 2 ");
+        assert_eq!(&inner[found.whole], b".ops.a[1] = 2");
         assert!(!found.plain);
     }
 
@@ -768,6 +773,7 @@ mod tests {
         let start = memchr::memmem::find(text, b"data_ptr").unwrap();
         let found = initialiser(text, start, "data_ptr").unwrap();
         assert_eq!(text_of(text, &found.value), " d");
+        assert_eq!(&text[found.whole.clone()], b".data_ptr = d");
         assert!(found.plain);
     }
 
