@@ -200,6 +200,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_evolutions_that_are_compiled_in_are_sane() {
+        let library = Library::load(None).unwrap();
+        let told: Vec<String> = super::check(library.all())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(told, Vec::<String>::new());
+    }
+
     fn define(id: &str, name: &str, more: &str) -> String {
         format!(
             "[[evolution]]\nid = \"{id}\"\nkind = \"define\"\nprovides = [\"{name}\"]\ntext = \"#define {name} {id}\"\n{more}\n"
