@@ -4,7 +4,7 @@
 //! of such a use, it is shown; where they made something else, it is counted against it.
 
 use anyhow::Context;
-use kspan_evolve::learn::{self, Key, Outcome, Side, Site};
+use kspan_evolve::learn::{self, Key, Outcome, Site};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_kernel::Cache;
 use kspan_port::Engine;
@@ -82,18 +82,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-macro_rules! side {
-    ($view:expr, $tree:expr) => {
-        Side {
-            release: $view.kernel.release.clone(),
-            facts: &$view.facts,
-            view: $view,
-            header_of: &|name: &str| $view.header_of(name),
-            tree: $tree,
-        }
-    };
-}
-
 fn look(
     engine: &Engine,
     library: &Library,
@@ -105,7 +93,7 @@ fn look(
         engine.cache.source_tree(&home.kernel)?,
         engine.cache.source_tree(&target.kernel)?,
     );
-    let uses = learn::uses(&side!(home, &trees.0), &side!(target, &trees.1))?;
+    let uses = learn::uses(&home.side(&trees.0), &target.side(&trees.1))?;
     for (key, sites) in uses {
         if let Some(e) = serving(library, &key, home, target) {
             // The pair in which most places speak for it is the one that counts.

@@ -18,6 +18,8 @@ pub trait KernelView {
     fn config(&self, symbol: &str) -> bool;
     /// A driver can include this header.
     fn header_exists(&self, header: &str) -> bool;
+    /// The header to include for a name; `None` if there is none, or every module has it anyway.
+    fn header_of(&self, name: &str) -> Option<String>;
 }
 
 impl Condition {

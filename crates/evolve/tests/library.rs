@@ -32,6 +32,9 @@ impl KernelView for Fake {
     fn header_exists(&self, _header: &str) -> bool {
         true
     }
+    fn header_of(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 fn library(text: &str) -> Library {

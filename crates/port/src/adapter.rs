@@ -49,6 +49,19 @@ impl Wanted<'_> {
         let as_many = self.have.params.len() == self.want.params.len();
         fits(have, want) && (as_many || truth(have) == truth(want))
     }
+
+    /// For each parameter of the driver's function the place of the target's that is passed for it, in order.
+    fn places(&self) -> Vec<Option<usize>> {
+        let mut used = vec![false; self.want.params.len()];
+        let place = |param: &kspan_facts::Param| {
+            let mut free = self.want.params.iter().zip(&mut used).enumerate();
+            let (i, (_, taken)) =
+                free.find(|(_, (p, taken))| !**taken && self.passes(&param.ty, &p.ty))?;
+            *taken = true;
+            Some(i)
+        };
+        self.have.params.iter().map(place).collect()
+    }
 }
 
 /// Makes an adapter.
@@ -150,21 +163,18 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
     else {
         return false;
     };
-    let mut used = vec![false; wanted.want.params.len()];
-    let lost = wanted.have.params.iter().filter(|p| {
-        let place =
-            (0..used.len()).find(|i| !used[*i] && wanted.passes(&p.ty, &wanted.want.params[*i].ty));
-        if let Some(i) = place {
-            used[i] = true;
-        }
-        place.is_none()
-    });
-    let mut lost = lost.collect::<Vec<_>>().into_iter();
+    let places = wanted.places();
+    let mut lost = wanted
+        .have
+        .params
+        .iter()
+        .zip(&places)
+        .filter(|(_, place)| place.is_none());
     let returns = ret.is_some() && wanted.have.ret.canonical == "void";
     adapter.is_some()
         || params.is_empty()
         || returns
-        || lost.any(|p| told(Some(evolution), &p.ty).is_some())
+        || lost.any(|(p, _)| told(Some(evolution), &p.ty).is_some())
 }
 
 fn whole(evolution: &Evolution) -> Option<String> {
@@ -180,12 +190,10 @@ fn arguments(
     evolution: Option<&Evolution>,
 ) -> Result<(Vec<String>, Risk, String), String> {
     let (mut risk, mut meaning) = (Risk::None, String::new());
-    let mut used = vec![false; wanted.want.params.len()];
+    let places = wanted.places();
     let mut out = Vec::new();
-    for (index, param) in wanted.have.params.iter().enumerate() {
-        let same = |i: &usize| !used[*i] && wanted.passes(&param.ty, &wanted.want.params[*i].ty);
-        if let Some(i) = (0..used.len()).find(same) {
-            used[i] = true;
+    for (index, (param, place)) in wanted.have.params.iter().zip(&places).enumerate() {
+        if let Some(i) = *place {
             out.push(pass(&param.ty, &wanted.want.params[i].ty, i));
         } else if let Some(expression) = told(evolution, &param.ty) {
             out.push(expression);
@@ -204,9 +212,9 @@ fn arguments(
             ));
         }
     }
-    let ignored = wanted.want.params.iter().zip(&used);
-    let mut outputs = ignored.filter(|(p, used)| !**used && is_output(&p.ty));
-    if let Some((output, _)) = outputs.next() {
+    let ignored = wanted.want.params.iter().enumerate();
+    let mut outputs = ignored.filter(|(i, p)| !places.contains(&Some(*i)) && is_output(&p.ty));
+    if let Some((_, output)) = outputs.next() {
         risk = Risk::Behaviour;
         meaning = format!(
             "the target looks at what {} puts where its parameter {} points; {}() does not know it",

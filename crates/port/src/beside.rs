@@ -96,15 +96,9 @@ fn left_out_members(
         if ours.words.contains(&field) || field == "owner" {
             continue;
         }
-        let renamed = |r: &str| {
-            library
-                .fields(r)
-                .into_iter()
-                .any(|e| matches!(&e.kind, Kind::Field { target, .. } if *target == field))
-        };
         let known = |r: &&&str| {
             let fields = target.record(r).unwrap_or_default();
-            fields.iter().any(|f| f.name == field) && !renamed(r)
+            fields.iter().any(|f| f.name == field) && !is_new_name(library, r, &field)
         };
         if let Some(record) = records.iter().find(known) {
             let meaning = format!(
@@ -114,6 +108,12 @@ fn left_out_members(
         }
     }
     out
+}
+
+/// An evolution gives a member of the home kernel's this name.
+fn is_new_name(library: &Library, record: &str, field: &str) -> bool {
+    let mut all = library.fields(record).into_iter();
+    all.any(|e| matches!(&e.kind, Kind::Field { target, .. } if target == field))
 }
 
 /// Members that a text sets, in tables and by assignments, and that no structure of its own has.
@@ -193,10 +193,7 @@ fn core_fields(
         {
             let sets = own.contains(&format!(".{} =", field.name))
                 || own.contains(&format!(".{}\t", field.name));
-            let renamed = library
-                .fields(record)
-                .into_iter()
-                .any(|e| matches!(&e.kind, Kind::Field { target, .. } if *target == field.name));
+            let renamed = is_new_name(library, record, &field.name);
             if sets && !renamed && !at_home.iter().any(|f| f.name == field.name) {
                 let meaning = format!(
                     "the target's own version of this driver sets struct {record}.{}, which {} no longer has",

@@ -630,26 +630,12 @@ pub fn given_options(ctx: &Context<'_>) -> BTreeSet<RemedyKey> {
 /// The header that is read right after the kernel's configuration; none where nothing of it changes.
 fn options_text(ctx: &Context<'_>, remedies: &BTreeSet<RemedyKey>) -> Option<String> {
     let all = remedies.iter().filter(|r| r.kind == RemedyKind::Option);
-    let (given, off): (Vec<_>, Vec<_>) = all.partition(|r| r.origin.starts_with("evolution "));
-    if given.is_empty() && off.is_empty() {
-        return None;
-    }
-    let off: Vec<&str> = off.iter().map(|r| r.subject.as_str()).collect();
-    let mut text = if off.is_empty() {
-        header_for_each(
-            "options that the target has under no such name",
-            &[],
-            |_| String::new(),
-        )
-    } else {
-        options(&off)
+    let names: Vec<&str> = all.map(|r| r.subject.as_str()).collect();
+    let given = |name: &str| {
+        let e = option_evolution(name, ctx.home, ctx.target, ctx.library)?;
+        e.text().map(str::to_owned)
     };
-    for remedy in given {
-        let e = option_evolution(&remedy.subject, ctx.home, ctx.target, ctx.library)?;
-        text.push_str(&format!("/* {}: {} */\n", remedy.subject, remedy.origin));
-        text.push_str(e.text().unwrap_or_default());
-    }
-    Some(text)
+    (!names.is_empty()).then(|| options(&names, given))
 }
 
 /// Where options are turned off, in a port.
@@ -657,10 +643,11 @@ fn options_file() -> PathBuf {
     Path::new(OVERLAY).join("kspan").join("own-options.h")
 }
 
-/// The header that is read right after the kernel's configuration.
-fn options(names: &[&str]) -> String {
-    header_for_each("off in the home kernel's configuration", names, |name| {
-        format!("#undef {name}\n#undef {name}_MODULE\n")
+/// The header that is read right after the kernel's configuration: what stands for an option, or that it is off.
+fn options(names: &[&str], given: impl Fn(&str) -> Option<String>) -> String {
+    let off = |name: &str| format!("#undef {name}\n#undef {name}_MODULE\n");
+    header_for_each("as in the home kernel's configuration", names, |name| {
+        given(name).unwrap_or_else(|| off(name))
     })
 }
 
@@ -741,9 +728,10 @@ mod tests {
     fn headers_that_are_read_first_have_directives_alone() {
         let head = "/* SPDX-License-Identifier: GPL-2.0 */\n/* Made by kspan: ";
         assert_eq!(
-            options(&["CONFIG_A"]),
+            options(&["CONFIG_A", "CONFIG_B"], |n| (n == "CONFIG_B")
+                .then(|| "#define CONFIG_B 1\n".to_owned())),
             format!(
-                "{head}off in the home kernel's configuration. */\n#undef CONFIG_A\n#undef CONFIG_A_MODULE\n"
+                "{head}as in the home kernel's configuration. */\n#undef CONFIG_A\n#undef CONFIG_A_MODULE\n#define CONFIG_B 1\n"
             )
         );
         assert_eq!(

@@ -74,6 +74,17 @@ impl View {
             && !inner.iter().any(|i| header.starts_with(i))
     }
 
+    /// This kernel as learning wants it, with its source tree.
+    #[must_use]
+    pub fn side<'a>(&'a self, tree: &'a std::path::Path) -> kspan_evolve::learn::Side<'a> {
+        kspan_evolve::learn::Side {
+            release: self.kernel.release.clone(),
+            facts: &self.facts,
+            view: self,
+            tree,
+        }
+    }
+
     /// The header to include for a name, in the form drivers use; `None` if there is none, or every module has it anyway.
     #[must_use]
     pub fn header_of(&self, name: &str) -> Option<String> {
@@ -228,6 +239,9 @@ impl View {
 }
 
 impl KernelView for View {
+    fn header_of(&self, name: &str) -> Option<String> {
+        Self::header_of(self, name)
+    }
     fn has(&self, name: &str) -> bool {
         self.facts.has(name)
     }

@@ -340,7 +340,7 @@ impl Maker<'_> {
     fn includes<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
         let headers: BTreeSet<String> = names
             .into_iter()
-            .filter_map(|n| (self.target.header_of)(n))
+            .filter_map(|n| self.target.view.header_of(n))
             .filter(|h| self.target.view.header_exists(h))
             .collect();
         headers.into_iter().take(8).collect()
@@ -485,7 +485,7 @@ impl Maker<'_> {
     }
 
     fn home_header(&self, name: &str) -> Option<String> {
-        let header = (self.home.header_of)(name)?;
+        let header = self.home.view.header_of(name)?;
         self.target.view.header_exists(&header).then_some(header)
     }
 

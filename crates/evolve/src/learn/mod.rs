@@ -61,8 +61,6 @@ pub struct Side<'a> {
     pub facts: &'a Facts,
     /// The same, for conditions.
     pub view: &'a (dyn KernelView + Sync),
-    /// The header to include for a name.
-    pub header_of: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// Its source tree.
     pub tree: &'a Path,
 }
@@ -305,15 +303,14 @@ fn elect(maker: &emit::Maker<'_>, votes: &Votes, seen: &[bool]) -> Vec<Rule> {
         })
         .collect();
     one_for_each(&mut rules);
-    name_apart(&mut rules);
+    name_apart(rules.iter_mut().map(|r| &mut r.evolution.id));
     rules
 }
 
 /// Two things may spell alike (`struct a.b_c` and `struct a_b.c`): the later rules of one id get a number.
-fn name_apart(rules: &mut [Rule]) {
+fn name_apart<'r>(ids: impl Iterator<Item = &'r mut String>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for rule in rules {
-        let id = &mut rule.evolution.id;
+    for id in ids {
         let count = seen.entry(id.clone()).or_default();
         *count += 1;
         if *count > 1 {
@@ -489,6 +486,13 @@ pub fn beside(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_rules_have_one_id() {
+        let mut ids = ["a", "b", "a", "a"].map(str::to_owned);
+        name_apart(ids.iter_mut());
+        assert_eq!(ids, ["a", "b", "a-2", "a-3"]);
+    }
 
     #[test]
     fn a_path_keeps_its_place() {

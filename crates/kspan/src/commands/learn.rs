@@ -3,7 +3,7 @@
 use crate::output;
 use anyhow::Context;
 use kspan_evolve::judge::{self, Bench};
-use kspan_evolve::learn::{self, Key, Learned, Options, Rule, Side, Stance};
+use kspan_evolve::learn::{self, Key, Learned, Options, Rule, Stance};
 use kspan_evolve::{Kind, Library, Tier};
 use kspan_kernel::Cache;
 use kspan_port::Engine;
@@ -139,19 +139,6 @@ struct Way<'a> {
 
 type Stances = Vec<(Stance, Option<String>)>;
 
-/// A side's name and how a header is found for a name.
-macro_rules! side {
-    ($view:expr, $tree:expr) => {
-        Side {
-            release: $view.kernel.release.clone(),
-            facts: &$view.facts,
-            view: $view,
-            header_of: &|name: &str| $view.header_of(name),
-            tree: $tree,
-        }
-    };
-}
-
 impl Way<'_> {
     fn learn(&self, engine: &Engine, args: &Args) -> anyhow::Result<Learned> {
         let work = engine.cache.work_dir("learn")?;
@@ -168,8 +155,8 @@ impl Way<'_> {
         let tell = |what: &str| eprintln!("{}: {what}", self.word);
         let compile = |name: &str, text: &str| judge::compile(&bench, name, text);
         Ok(learn::learn(
-            &side!(self.home, self.trees.0),
-            &side!(self.target, self.trees.1),
+            &self.home.side(self.trees.0),
+            &self.target.side(self.trees.1),
             options,
             &compile,
             &tell,
@@ -177,7 +164,7 @@ impl Way<'_> {
     }
 
     fn beside(&self, library: &Library, learned: &Learned) -> Stances {
-        learn::beside(&learned.rules, library, &side!(self.target, self.trees.1))
+        learn::beside(&learned.rules, library, &self.target.side(self.trees.1))
     }
 
     /// Gives each rule its commit, where the repository's history has one; how many have.
