@@ -57,6 +57,8 @@ struct Compared {
     builds: bool,
     error: Option<String>,
     uses: Vec<(String, Use)>,
+    /// Lines that kspan changed and the maintainers did not, as `file:line`.
+    needless: Vec<String>,
 }
 
 /// Runs it.
@@ -130,6 +132,7 @@ fn compared(
         builds: false,
         error: None,
         uses: Vec::new(),
+        needless: Vec::new(),
     };
     let done = upgrade(engine, driver, target, &options, Manner::default());
     match done.map_err(anyhow::Error::from) {
@@ -137,7 +140,7 @@ fn compared(
         Ok(done) => {
             out.builds = done.builds;
             match uses(comparer, &done, path, there) {
-                Ok(uses) => out.uses = uses,
+                Ok((uses, needless)) => (out.uses, out.needless) = (uses, needless),
                 Err(why) => out.error = Some(format!("{why:#}")),
             }
         }
@@ -152,11 +155,11 @@ fn uses(
     done: &Upgrade,
     path: &str,
     there: &Path,
-) -> anyhow::Result<Vec<(String, Use)>> {
+) -> anyhow::Result<(Vec<(String, Use)>, Vec<String>)> {
     let dir = tempfile::tempdir()?;
     series::write_source(done, dir.path())?;
     let place = Path::new(path).parent().unwrap_or(Path::new(""));
-    let mut out = Vec::new();
+    let (mut out, mut needless) = (Vec::new(), Vec::new());
     for (file, old) in &done.before {
         if file.extension().is_none_or(|e| e != "c") {
             continue;
@@ -169,9 +172,11 @@ fn uses(
         let text = String::from_utf8_lossy;
         let found = comparer.compare(&text(old), &text(&theirs), &text(&ours));
         let name = in_tree.to_string_lossy().into_owned();
+        let lines = Comparer::needless(&text(old), &text(&theirs), &text(&ours));
+        needless.extend(lines.iter().map(|line| format!("{name}:{line}")));
         out.extend(found.into_iter().map(|u| (name.clone(), u)));
     }
-    Ok(out)
+    Ok((out, needless))
 }
 
 fn count(all: &[Compared], accord: Accord) -> usize {
@@ -204,7 +209,7 @@ fn record(args: &Args, home: &View, target: &View, all: &[Compared]) -> Value {
                 .collect();
             (
                 c.path.as_str(),
-                json!({"builds": c.builds, "error": c.error, "uses": uses}),
+                json!({"builds": c.builds, "error": c.error, "uses": uses, "needless": c.needless}),
             )
         })
         .collect();
@@ -214,6 +219,7 @@ fn record(args: &Args, home: &View, target: &View, all: &[Compared]) -> Value {
         "builds": all.iter().filter(|c| c.builds).count(),
         "maintainers_edits": theirs, "kspan_edits": ours,
         "exact": exact, "equivalent": equivalent, "other": other, "missed": missed, "false": wrong, "unjudged": unjudged,
+        "needless_lines": all.iter().map(|c| c.needless.len()).sum::<usize>(),
         "recall_exact_percent": share(exact, theirs),
         "recall_percent": share(exact + equivalent, theirs),
         "agree_percent": share(exact + equivalent, ours),
@@ -223,6 +229,9 @@ fn record(args: &Args, home: &View, target: &View, all: &[Compared]) -> Value {
 
 fn print_text(args: &Args, record: &Value, all: &[Compared]) {
     if args.differing {
+        for line in all.iter().flat_map(|c| &c.needless) {
+            println!("Needless {line}");
+        }
         let uses = all.iter().flat_map(|c| &c.uses);
         for (file, u) in uses.filter(|(_, u)| u.accord != Accord::Exact) {
             let words = |w: &Option<String>| w.clone().unwrap_or_else(|| "?".to_owned());
@@ -261,5 +270,9 @@ fn print_text(args: &Args, record: &Value, all: &[Compared]) {
         percent("agree_percent"),
         number("false"),
         number("unjudged"),
+    );
+    println!(
+        "{} lines that kspan changed and the maintainers kept, of whatever name",
+        number("needless_lines")
     );
 }

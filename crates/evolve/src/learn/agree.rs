@@ -9,7 +9,7 @@ use super::sites::{Files, Found, Key, Outcome, Reader, Site};
 use super::template::join;
 use super::units::Source;
 use kspan_facts::Facts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How two edits of one use stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -73,8 +73,7 @@ impl<'a> Comparer<'a> {
     pub fn compare(&self, old: &str, theirs: &str, ours: &str) -> Vec<Use> {
         let (theirs, ours) = (self.sites(old, theirs), self.sites(old, ours));
         let empty = Vec::new();
-        let keys: std::collections::BTreeSet<&(Key, usize)> =
-            theirs.keys().chain(ours.keys()).collect();
+        let keys: BTreeSet<&(Key, usize)> = theirs.keys().chain(ours.keys()).collect();
         let mut uses: Vec<Use> = keys
             .into_iter()
             .flat_map(|key| {
@@ -87,6 +86,28 @@ impl<'a> Comparer<'a> {
             .collect();
         uses.sort_by(|a, b| (a.line, &a.of).cmp(&(b.line, &b.of)));
         uses
+    }
+
+    /// Lines of the old text (numbers from 1) that `ours` changed or dropped and the maintainers kept as they were; includes left out.
+    ///
+    /// Names that changed are seldom kept by anybody: this asks of every edit, whatever it is about.
+    #[must_use]
+    pub fn needless(old: &str, theirs: &str, ours: &str) -> Vec<usize> {
+        let kept = |new: &str| -> BTreeSet<usize> {
+            let diff = similar::TextDiff::from_lines(old, new);
+            let equal = |c: similar::Change<&str>| match c.tag() {
+                similar::ChangeTag::Equal => c.old_index(),
+                _ => None,
+            };
+            diff.iter_all_changes().filter_map(equal).collect()
+        };
+        let told = |at: &usize| {
+            let line = old.lines().nth(*at).unwrap_or("").trim();
+            !line.is_empty() && !line.starts_with("#include")
+        };
+        let (by_them, by_us) = (kept(theirs), kept(ours));
+        let needless = by_them.difference(&by_us).copied().filter(told);
+        needless.map(|at| at + 1).collect()
     }
 
     /// Sites by what they use and where; several of one kind on one line keep their order.
@@ -172,7 +193,8 @@ fn judged(key: &Key, theirs: Option<&Site>, ours: Option<&Site>) -> Option<Use> 
         (Some(_), Some(_)) if same(theirs) => Accord::False,
         (Some(t), Some(w)) if t == w => Accord::Exact,
         (Some(t), Some(w)) if plain(t, head) == plain(w, head) => Accord::Equivalent,
-        (Some(_), None) if same(theirs) => return None,
+        // Changed, in a way that cannot be read as an edit of this use.
+        (Some(_), None) if same(theirs) => Accord::Unjudged,
         (Some(_), _) => Accord::Other,
     };
     Some(Use {
@@ -346,6 +368,15 @@ mod tests {
             uses.iter().map(|u| u.accord).collect::<Vec<_>>(),
             [Accord::Unjudged]
         );
+    }
+
+    #[test]
+    fn a_line_that_only_one_changed_is_needless() {
+        let old = "#include <a.h>\nint a;\nint b;\nint c;\n";
+        let theirs = "#include <a.h>\nint a;\nlong b;\nint c;\n";
+        let ours = "#include <b.h>\nint a;\nlong b;\nlong c;\n";
+        assert_eq!(Comparer::needless(old, theirs, ours), [4]);
+        assert!(Comparer::needless(old, theirs, theirs).is_empty());
     }
 
     #[test]
