@@ -51,12 +51,15 @@ pub struct Args {
     json: bool,
 }
 
+/// Uses, each with its file.
+type Uses = Vec<(String, Use)>;
+
 /// What one driver showed.
 struct Compared {
     path: String,
     builds: bool,
     error: Option<String>,
-    uses: Vec<(String, Use)>,
+    uses: Uses,
     /// Lines that kspan changed and the maintainers did not, as `file:line`.
     needless: Vec<String>,
 }
@@ -155,7 +158,7 @@ fn uses(
     done: &Upgrade,
     path: &str,
     there: &Path,
-) -> anyhow::Result<(Vec<(String, Use)>, Vec<String>)> {
+) -> anyhow::Result<(Uses, Vec<String>)> {
     let dir = tempfile::tempdir()?;
     series::write_source(done, dir.path())?;
     let place = Path::new(path).parent().unwrap_or(Path::new(""));
