@@ -46,7 +46,7 @@ fn contains(view: &dyn KernelView, name: &str, part: &str) -> bool {
 
 fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
     match &evolution.kind {
-        Kind::Define { .. } => true,
+        Kind::Define { .. } | Kind::Event { .. } => true,
         Kind::Override { .. } => evolution.provides.iter().all(|name| view.has(name)),
         Kind::Field {
             record,

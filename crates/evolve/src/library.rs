@@ -92,7 +92,7 @@ impl Library {
                 | Kind::DropField { record, .. }
                 | Kind::Refuse { record, .. } => (&mut self.by_record, record),
                 Kind::Header { home, .. } => (&mut self.by_header, home),
-                Kind::Define { .. } | Kind::Override { .. } => continue,
+                Kind::Define { .. } | Kind::Override { .. } | Kind::Event { .. } => continue,
             };
             map.entry(key.clone()).or_default().push(i);
         }
@@ -194,6 +194,13 @@ impl Library {
         self.pick(self.by_record.get(record))
             .filter(|e| matches!(&e.kind, Kind::Callback { field, .. } if field == member))
             .collect()
+    }
+
+    /// Those of macros within tracepoints.
+    pub fn events(&self) -> impl Iterator<Item = &Evolution> {
+        self.all
+            .iter()
+            .filter(|e| matches!(e.kind, Kind::Event { .. }))
     }
 
     /// Headers of the target that stand for one it lacks.

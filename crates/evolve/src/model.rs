@@ -134,6 +134,14 @@ pub enum Kind {
         /// The member.
         field: String,
     },
+    /// A macro within the definition of a tracepoint takes other arguments on the target.
+    Event {
+        /// How many arguments each name takes in the form that the driver is written for.
+        home_arity: BTreeMap<String, usize>,
+        /// By the macro that declares the item which the use is about (`__string(item, …)`): what stands for the use; `{0}`,
+        /// `{1}` are the arguments of that declaration.
+        writes: BTreeMap<String, String>,
+    },
     /// A header has another name on the target.
     Header {
         /// As the driver includes it.

@@ -88,6 +88,8 @@ struct Raw {
     target: Option<String>,
     #[serde(default)]
     params: BTreeMap<String, String>,
+    #[serde(default)]
+    writes: BTreeMap<String, String>,
     ret: Option<String>,
     adapter: Option<String>,
     read: Option<String>,
@@ -177,13 +179,17 @@ fn kind_of(raw: &mut Raw) -> Result<Kind, String> {
             place: raw.place.take(),
             init: raw.init.take(),
         },
+        "event" => Kind::Event {
+            home_arity: std::mem::take(&mut raw.home_arity),
+            writes: std::mem::take(&mut raw.writes),
+        },
         "header" => Kind::Header {
             home: need(id, "home", raw.home.take())?,
             target: need(id, "target", raw.target.take())?,
         },
         other => {
             return Err(format!(
-                "evolution `{id}` has the unknown kind `{other}`; use define, override, field, access, callback, drop-field, refuse or header"
+                "evolution `{id}` has the unknown kind `{other}`; use define, override, field, access, callback, drop-field, refuse, event or header"
             ));
         }
     })
@@ -206,6 +212,7 @@ fn leftovers(raw: &Raw) -> Vec<&'static str> {
         ("place", raw.place.is_some()),
         ("init", raw.init.is_some()),
         ("home_arity", !raw.home_arity.is_empty()),
+        ("writes", !raw.writes.is_empty()),
     ];
     keys.extend(
         options
@@ -272,6 +279,13 @@ fn check(evolution: &Evolution) -> Result<(), String> {
     {
         return Err(format!(
             "evolution `{id}`: `upgrade.function.name` must hold {{0}}, the macro's first argument, and the macro stand in `provides`"
+        ));
+    }
+    if let Kind::Event { writes, .. } = &evolution.kind
+        && (writes.is_empty() || evolution.provides.is_empty())
+    {
+        return Err(format!(
+            "evolution `{id}` needs `provides`, the macros of tracepoints that it is about, and `writes`, what stands for them"
         ));
     }
     if matches!(evolution.kind, Kind::Refuse { .. }) && evolution.meaning.trim().is_empty() {

@@ -45,7 +45,7 @@ fn words(condition: &Condition) -> String {
 fn subjects(e: &Evolution) -> Vec<String> {
     match &e.kind {
         Kind::Define { .. } => e.provides.clone(),
-        Kind::Override { home_arity, .. } => {
+        Kind::Override { home_arity, .. } | Kind::Event { home_arity, .. } => {
             let form = |n: &String| home_arity.get(n).map_or(String::new(), |a| format!("/{a}"));
             e.provides
                 .iter()

@@ -5,7 +5,7 @@
 
 use crate::extract::{self, File, Raw};
 use crate::headers::Headers;
-use crate::{Detail, Result, flags, tags};
+use crate::{Detail, Result, events, flags, tags};
 use kspan_kernel::Kernel;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -145,7 +145,7 @@ pub fn build(kernel: &Kernel, args: &[String]) -> Result<Index> {
         .map(|part| reader.read(part))
         .collect::<Result<_>>()?;
     let again = again.into_iter().flatten().collect();
-    Ok(merge(all, first, (&again, second)))
+    Ok(merge(&headers, all, first, (&again, second)))
 }
 
 /// The headers to read again, neighbours apart: those of one directory stand in each other's way most. What is missing is
@@ -218,6 +218,7 @@ impl Reader<'_> {
 
 /// Puts umbrellas together: a file's definitions come from the retry if that went better, else from the first.
 fn merge(
+    headers: &Headers,
     all: Vec<Header>,
     first: Vec<Batch>,
     (again, second): (&BTreeSet<Header>, Vec<Batch>),
@@ -231,7 +232,7 @@ fn merge(
         .filter(|header| !still.contains_key(header))
         .map(|(_, path)| path.clone())
         .collect();
-    let mut unanalysed: Vec<String> = vec!["trace/: headers of trace events are not read; the functions that their macros make are unknown".to_owned()];
+    let mut unanalysed: Vec<String> = vec!["trace/: of headers of trace events only the names of macros are read; the functions that these make are unknown".to_owned()];
     unanalysed.extend(
         still
             .iter()
@@ -257,6 +258,14 @@ fn merge(
         for (path, list) in batch.includes {
             includes.entry(path).or_insert(list);
         }
+    }
+    let of_events = {
+        let names: FxHashSet<&str> = raws.iter().map(|(_, raw)| raw.name.as_str()).collect();
+        events::macros(headers, &all, |name| names.contains(name))
+    };
+    for (file, list) in of_events {
+        raws.extend(list.into_iter().map(|raw| (files.len(), raw)));
+        files.push(file);
     }
     let spelled: FxHashMap<&Path, &str> = all
         .iter()

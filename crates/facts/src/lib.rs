@@ -10,6 +10,7 @@ mod analyse;
 pub mod btf;
 mod clang;
 mod compare;
+mod events;
 mod extract;
 pub mod flags;
 mod headers;

@@ -5,7 +5,7 @@
 
 use crate::gap::{RemedyKind, Risk};
 use crate::view::View;
-use crate::{lex, lift, stub};
+use crate::{check, lex, lift, stub};
 use kspan_evolve::{Evolution, KernelView, Kind, Library};
 use kspan_facts::{Def, Detail, Facts};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -165,7 +165,13 @@ impl Builder<'_> {
     }
 
     fn provide_new(&mut self, name: &str) -> Result<(), String> {
-        let defs = self.sources.home.facts.defs(name);
+        let mut defs = self.sources.home.facts.defs(name);
+        // Of a name that is a tag and a function, the target may have one: the other is wanted.
+        let there = self.sources.target.facts.defs(name);
+        let unserved = |d: &Def| there.iter().all(|t| !check::serves(t, d));
+        if defs.iter().any(unserved) {
+            defs.retain(unserved);
+        }
         let in_overlay = defs.iter().find(|d| self.sources.whole.contains(&d.header));
         // A header of the target that stands for one of home may lack some of its names.
         let stands = in_overlay.is_some_and(|d| self.standing_header(&d.header).is_some());
@@ -614,7 +620,13 @@ impl Builder<'_> {
                 self.open.pop();
                 continue;
             }
-            if self.sources.target.has(&word) {
+            let (home, target) = (self.sources.home, self.sources.target);
+            let called = || {
+                lex::calls(text).contains(&word)
+                    && home.facts.defs(&word).iter().any(|d| !check::is_type(d))
+                    && !check::is_served(&word, false, home, target)
+            };
+            if target.has(&word) && !called() {
                 self.include_for(&word);
                 continue;
             }

@@ -3,7 +3,7 @@
 use crate::gap::{NameKind, Need, Place};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
-use crate::{cfn, understand};
+use crate::{cfn, event, understand};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, Def, Detail, Loc, Signature, Use, UseKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +69,9 @@ fn of_tu(
     }
     for (header, at) in own_headers(driver, tu, home, target) {
         note(Need::Header { header }, &at, true);
+    }
+    for (name, at) in event::gaps(driver, tu, home, target, library) {
+        note(Need::Signature { name }, &at, true);
     }
     for binding in &tu.tu.bindings {
         if let Some(need) = of_binding(binding, target, library) {
@@ -226,25 +229,27 @@ fn of_name(
     far.then_some((Need::Moved { name }, false))
 }
 
-/// The target has something of the name that can stand for what the home kernel has: for its type, where a type is meant.
+/// The target has something of the name that can stand for what the home kernel has: for its type, where a type is meant,
+/// else for its function, macro or variable. A name may be both, and the target may have one of them (`req_op`).
 #[must_use]
 pub fn is_served(name: &str, as_type: bool, home: &View, target: &View) -> bool {
     let mut at_home = home.facts.defs(name);
-    if as_type {
-        at_home.retain(is_type);
-    }
+    at_home.retain(|d| is_type(d) == as_type);
     let there = target.facts.defs(name);
     there.iter().any(|d| at_home.iter().any(|h| serves(d, h)))
 }
 
 /// A definition of the target that can stand for one of the home kernel: functions, variables and macros stand for each
 /// other, a tag for no function.
-fn serves(there: &Def, at_home: &Def) -> bool {
+#[must_use]
+pub fn serves(there: &Def, at_home: &Def) -> bool {
     let is_macro = |d: &Def| matches!(d.detail, Detail::Macro { .. });
     is_macro(there) || is_macro(at_home) || is_type(there) == is_type(at_home)
 }
 
-fn is_type(def: &Def) -> bool {
+/// A tag or typedef, as against what an expression can name.
+#[must_use]
+pub fn is_type(def: &Def) -> bool {
     matches!(
         def.detail,
         Detail::Record { .. } | Detail::Enum { .. } | Detail::Typedef { .. }

@@ -133,6 +133,26 @@ pub fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word)
 }
 
+/// Arguments at their own commas, without blanks around them.
+#[must_use]
+pub fn arguments(text: &str) -> Vec<String> {
+    let bytes = text.as_bytes();
+    let (mut depth, mut start, mut out) = (0usize, 0, Vec::new());
+    for (token, range) in tokens(bytes) {
+        match token {
+            Token::Punct(b'(' | b'[' | b'{') => depth += 1,
+            Token::Punct(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
+            Token::Punct(b',') if depth == 0 => {
+                out.push(text[start..range.start].trim().to_owned());
+                start = range.end;
+            }
+            _ => {}
+        }
+    }
+    out.push(text[start..].trim().to_owned());
+    out
+}
+
 /// Words followed by `(` in a text, each once, less the keywords that look like calls.
 #[must_use]
 pub fn calls(text: &str) -> Vec<String> {

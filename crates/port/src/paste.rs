@@ -32,7 +32,7 @@ fn expand(views: (&View, &View), text: &str, depth: usize, out: &mut Vec<String>
         let Some(close) = lex::closing(bytes, open.start) else {
             continue;
         };
-        let arguments = split(&text[open.end..close]);
+        let arguments = lex::arguments(&text[open.end..close]);
         let replaced = substitute(&body, &params, &arguments, out);
         expand(views, &replaced, depth - 1, out);
     }
@@ -53,25 +53,6 @@ fn pasting_macro((home, target): (&View, &View), name: &str) -> Option<(Vec<Stri
             } if LEADS_ON.iter().any(|l| body.contains(l)) => Some((params, body)),
             _ => None,
         })
-}
-
-/// Arguments at their own commas.
-fn split(text: &str) -> Vec<String> {
-    let bytes = text.as_bytes();
-    let (mut depth, mut start, mut out) = (0usize, 0, Vec::new());
-    for (token, range) in lex::tokens(bytes) {
-        match token {
-            Token::Punct(b'(' | b'[' | b'{') => depth += 1,
-            Token::Punct(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
-            Token::Punct(b',') if depth == 0 => {
-                out.push(text[start..range.start].trim().to_owned());
-                start = range.end;
-            }
-            _ => {}
-        }
-    }
-    out.push(text[start..].trim().to_owned());
-    out
 }
 
 /// The body with parameters replaced and `##` carried out; the pasted words go to `out`.
@@ -132,6 +113,6 @@ mod tests {
         );
         assert_eq!(out, ["class_mutex_t"]);
         assert!(text.starts_with("class_mutex_t var"));
-        assert_eq!(split("a, f(b, c)"), ["a", "f(b, c)"]);
+        assert_eq!(lex::arguments("a, f(b, c)"), ["a", "f(b, c)"]);
     }
 }

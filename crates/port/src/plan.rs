@@ -7,7 +7,7 @@ use crate::edit::{Edit, Edits};
 use crate::gap::{Remedy, RemedyKind, Risk};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
-use crate::{Error, Result, lift, site};
+use crate::{Error, Result, event, lift, site};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Def, Detail, UseKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +59,8 @@ pub struct Plan {
     pub headers: BTreeMap<String, HeaderPlan>,
     /// Edits of the driver's text.
     pub edits: Edits,
+    /// Macros within tracepoints that the target wants otherwise.
+    pub events: BTreeSet<String>,
     /// Structures of which the driver cannot have a form of its own: that was tried, and the target's code wants its own.
     pub not_own: BTreeSet<String>,
     /// Namespaces of symbols to import.
@@ -131,6 +133,12 @@ impl Plan {
             .collect()
     }
 
+    fn evolutions_of_events<'c>(&self, ctx: &Context<'c>) -> Vec<(&String, &'c Evolution)> {
+        let of = |name: &String| event::evolution(name, ctx.home, ctx.target, ctx.library);
+        let all = self.events.iter();
+        all.filter_map(|name| Some((name, of(name)?))).collect()
+    }
+
     /// The files of the port.
     ///
     /// # Errors
@@ -154,8 +162,20 @@ impl Plan {
             remedies.extend(remedies_of(&closure, wants));
             out.closures.push(closure);
         }
+        let events = self.evolutions_of_events(ctx);
+        remedies.extend(events.iter().map(|(name, e)| RemedyKey {
+            kind: RemedyKind::Rewrite,
+            subject: (*name).clone(),
+            origin: format!("evolution {}", e.id),
+            risk: e.risk.into(),
+            meaning: e.meaning.clone(),
+        }));
         for (header, plan) in &self.headers {
             let text = overlay_header(ctx, &sources, header, plan, &mut remedies)?;
+            let text = match events.is_empty() {
+                true => text,
+                false => with_events(Path::new(header), text, &events),
+            };
             let path = Path::new(OVERLAY).join("include").join(header);
             out.files.insert(path, text);
         }
@@ -182,6 +202,10 @@ impl Plan {
         for file in ctx.driver.sources()? {
             let path = ctx.driver.dir.join(&file);
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+            for (_, edit) in events_of(&bytes, &events) {
+                // Another edit of the same bytes knew more.
+                let _ = edits.add(&file, edit);
+            }
             out.files.insert(file.clone(), edits.apply(&file, &bytes));
         }
         if overlaid {
@@ -198,6 +222,27 @@ impl Closure {
     pub fn is_empty(&self) -> bool {
         self.units.is_empty() && self.includes.is_empty()
     }
+}
+
+/// The edits of a file's tracepoints.
+fn events_of(text: &[u8], events: &[(&String, &Evolution)]) -> Vec<(String, Edit)> {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Vec::new();
+    };
+    let all = events.iter().flat_map(|(name, e)| {
+        let own = event::rewrites(text, e).into_iter();
+        own.filter(move |(n, _)| n == *name)
+    });
+    all.collect()
+}
+
+/// A header of the overlay with its tracepoints in the target's form.
+fn with_events(path: &Path, text: Vec<u8>, events: &[(&String, &Evolution)]) -> Vec<u8> {
+    let mut edits = Edits::default();
+    for (_, edit) in events_of(&text, events) {
+        let _ = edits.add(path, edit);
+    }
+    edits.apply(path, &text)
 }
 
 fn remedies_of(closure: &Closure, wants: &Wants) -> Vec<RemedyKey> {

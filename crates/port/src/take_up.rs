@@ -5,7 +5,7 @@ use crate::carry::Wants;
 use crate::edit::Edit;
 use crate::gap::{Need, RemedyKind, Risk};
 use crate::plan::{Context, HeaderPlan, Plan, RemedyKey};
-use crate::{cfn, check, lex, member, unqualify};
+use crate::{cfn, check, event, lex, member, unqualify};
 use kspan_evolve::Kind;
 use kspan_facts::{Binding, Detail, Loc, LocalFunction};
 use std::ops::Range;
@@ -21,6 +21,11 @@ const WHOLE_BELOW: f64 = 0.1;
 pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Result<bool, String> {
     match need {
         Need::Header { header } => take_header(plan, ctx, header),
+        Need::Name { name, .. } | Need::Signature { name }
+            if event::evolution(name, ctx.home, ctx.target, ctx.library).is_some() =>
+        {
+            Ok(plan.events.insert(name.clone()))
+        }
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),

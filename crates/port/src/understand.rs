@@ -315,8 +315,19 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     let known = |name: &&String| home.has(name.as_str()) && !name.starts_with("CONFIG_");
     let mut out = Vec::new();
     for name in candidates.iter().filter(known) {
-        let as_type = message.contains(&format!("struct {name}'"));
-        if !target.has(name) || as_type && !crate::check::is_served(name, as_type, home, target) {
+        let tagged = |tag: &str| message.contains(&format!("{tag} {name}'"));
+        let as_type = ["struct", "union", "enum"].into_iter().any(tagged);
+        let unserved = |as_type| !crate::check::is_served(name, as_type, home, target);
+        let has_value = || {
+            home.facts
+                .defs(name)
+                .iter()
+                .any(|d| !crate::check::is_type(d))
+        };
+        if !target.has(name)
+            || as_type && unserved(true)
+            || !as_type && about_a_name && has_value() && unserved(false)
+        {
             out.push(Need::Name {
                 name: name.clone(),
                 kind: NameKind::Unknown,

@@ -106,6 +106,15 @@ fn one(out: &mut String, e: &Evolution) {
             line("record", quoted(record));
             line("field", quoted(field));
         }
+        Kind::Event { home_arity, writes } => {
+            line("kind", quoted("event"));
+            line("home_arity", numbers(home_arity));
+            let pairs = writes.iter().map(|(k, v)| format!("{k} = {}", quoted(v)));
+            line(
+                "writes",
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", ")),
+            );
+        }
         Kind::Header { home, target } => {
             line("kind", quoted("header"));
             line("home", quoted(home));

@@ -114,7 +114,7 @@ fn matches(e: &Evolution, filter: Option<&str>) -> bool {
 /// What it gives, in one word or two.
 fn subject(e: &Evolution) -> String {
     match &e.kind {
-        Kind::Define { .. } | Kind::Override { .. } => e.provides.join(", "),
+        Kind::Define { .. } | Kind::Override { .. } | Kind::Event { .. } => e.provides.join(", "),
         Kind::Field {
             record,
             home,

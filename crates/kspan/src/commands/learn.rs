@@ -275,6 +275,7 @@ pub fn kind_word(kind: &Kind) -> &'static str {
         Kind::Access { .. } => "access",
         Kind::DropField { .. } => "drop-field",
         Kind::Refuse { .. } => "refuse",
+        Kind::Event { .. } => "event",
         Kind::Header { .. } => "header",
     }
 }

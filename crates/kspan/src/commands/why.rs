@@ -160,7 +160,7 @@ fn part(e: &Evolution, name: &str) -> Option<&'static str> {
             | Kind::DropField { record, field }
             | Kind::Refuse { record, field } => member(record, field),
             Kind::Header { home, .. } => home == name,
-            Kind::Define { .. } | Kind::Override { .. } => false,
+            Kind::Define { .. } | Kind::Override { .. } | Kind::Event { .. } => false,
         };
     if gives {
         return Some("serves it where it is missing");

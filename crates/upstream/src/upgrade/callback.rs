@@ -5,6 +5,7 @@
 //! body needs it and nothing tells, the function stays as it is.
 
 use super::edit::{Edit, Piece};
+use super::forward::From;
 use super::sites::{Site, columns, whole_lines};
 use super::template::{self, Argument, Template};
 use kspan_facts::{Signature, Ty};
@@ -52,6 +53,8 @@ pub struct Known {
     pub params: BTreeMap<String, String>,
     /// What the callback returns where the driver's function returned nothing.
     pub ret: Option<String>,
+    /// Where all parameters of the driver's function come from.
+    pub forward: Option<Vec<From>>,
 }
 
 impl Reshape {
@@ -69,34 +72,12 @@ impl Reshape {
         if have.variadic || want.variadic {
             return Err(format!("{name}() takes a variable number of arguments"));
         }
-        let mut slots: Vec<Option<usize>> = vec![None; want.params.len()];
-        let mut lost = Vec::new();
-        for (index, param) in have.params.iter().enumerate() {
-            let free = |j: &usize| slots.get(*j) == Some(&None);
-            let matching = |test: fn(&Ty, &Ty) -> bool| {
-                (0..want.params.len())
-                    .filter(free)
-                    .find(|j| want.params.get(*j).is_some_and(|w| test(&param.ty, &w.ty)))
-            };
-            let rule = told(known, &param.ty);
-            // A rule knows better than the first parameter that could hold the value; and where parameters were added or dropped, a truth
-            // value is not the flags beside it.
-            let kin = match have.params.len() == want.params.len() {
-                true => convertible,
-                false => of_one_kind,
-            };
-            let other = || matching(kin).filter(|_| rule.is_none());
-            match matching(same).or_else(other) {
-                Some(j) => {
-                    if let Some(slot) = slots.get_mut(j) {
-                        *slot = Some(index);
-                    }
-                }
-                None => lost.push((index, rule)),
-            }
-        }
-        let retyped = by_place(have, want, &mut slots, &mut lost);
+        let (slots, lost, retyped) = match &known.forward {
+            Some(from) => told_all(name, have, want, from)?,
+            None => by_type(have, want, known),
+        };
         let mut taken: BTreeSet<String> = body.clone();
+        taken.extend(have.params.iter().map(|p| p.name.clone()));
         let mut texts = Vec::new();
         for (slot, param) in slots.iter().zip(&want.params) {
             texts.push(match slot.and_then(|i| have.params.get(i)) {
@@ -434,8 +415,7 @@ impl Reshape {
                 .get(*i)
                 .and_then(|r| text.get(r.clone()))
                 .unwrap_or_default();
-            let flat: Vec<&str> = declaration.split_whitespace().collect();
-            lines.push_str(&format!("\n\t{} = {expression};", flat.join(" ")));
+            lines.push_str(&format!("\n\t{} = {expression};", variable(declaration)));
         }
         if lines.is_empty() {
             return Ok(Vec::new());
@@ -511,6 +491,18 @@ impl Reshape {
         };
         Ok((edits, meaning))
     }
+}
+
+/// A parameter's declaration as that of a variable: `struct nlattr *tb[]` is a pointer there.
+fn variable(declaration: &str) -> String {
+    let flat: Vec<&str> = declaration.split_whitespace().collect();
+    let flat = flat.join(" ");
+    let array = flat.split_once('[').and_then(|(plain, rest)| {
+        let name = lex::words(plain).pop()?;
+        let ty = plain.strip_suffix(&name)?;
+        (rest.matches('[').count() == 0).then(|| format!("{ty}*{name}"))
+    });
+    array.unwrap_or(flat)
 }
 
 /// The parts of a function's head.
@@ -688,6 +680,83 @@ fn convertible(a: &Ty, b: &Ty) -> bool {
         || is_integer(&a.canonical) && is_integer(&b.canonical)
 }
 
+/// Which parameter of the old form each of the new form is; which are lost, with their values; what changed, in words.
+type Matched = (
+    Vec<Option<usize>>,
+    Vec<(usize, Option<String>)>,
+    Vec<String>,
+);
+
+/// Parameters by what an evolution says of all of them.
+fn told_all(
+    name: &str,
+    have: &Signature,
+    want: &Signature,
+    from: &[From],
+) -> Result<Matched, String> {
+    if from.len() != have.params.len() {
+        return Err(format!(
+            "{name}() takes {} parameters, and the evolution for it speaks of {}",
+            have.params.len(),
+            from.len()
+        ));
+    }
+    let mut slots: Vec<Option<usize>> = vec![None; want.params.len()];
+    let mut lost = Vec::new();
+    for (index, (from, param)) in from.iter().zip(&have.params).enumerate() {
+        match from {
+            From::Place(place) => {
+                let there = want.params.get(*place);
+                let fits =
+                    there.is_some_and(|w| same(&param.ty, &w.ty) || convertible(&param.ty, &w.ty));
+                match slots.get_mut(*place).filter(|_| fits) {
+                    Some(slot) => *slot = Some(index),
+                    None => {
+                        return Err(format!(
+                            "{name}() takes {} where the evolution for it means another type",
+                            param.ty.spelling
+                        ));
+                    }
+                }
+            }
+            From::Expression(e) => lost.push((index, Some(e.clone()))),
+        }
+    }
+    Ok((slots, lost, Vec::new()))
+}
+
+/// Parameters by their types, in order.
+fn by_type(have: &Signature, want: &Signature, known: &Known) -> Matched {
+    let mut slots: Vec<Option<usize>> = vec![None; want.params.len()];
+    let mut lost = Vec::new();
+    for (index, param) in have.params.iter().enumerate() {
+        let free = |j: &usize| slots.get(*j) == Some(&None);
+        let matching = |test: fn(&Ty, &Ty) -> bool| {
+            (0..want.params.len())
+                .filter(free)
+                .find(|j| want.params.get(*j).is_some_and(|w| test(&param.ty, &w.ty)))
+        };
+        let rule = told(known, &param.ty);
+        // A rule knows better than the first parameter that could hold the value; and where parameters were added or dropped, a
+        // truth value is not the flags beside it.
+        let kin = match have.params.len() == want.params.len() {
+            true => convertible,
+            false => of_one_kind,
+        };
+        let other = || matching(kin).filter(|_| rule.is_none());
+        match matching(same).or_else(other) {
+            Some(j) => {
+                if let Some(slot) = slots.get_mut(j) {
+                    *slot = Some(index);
+                }
+            }
+            None => lost.push((index, rule)),
+        }
+    }
+    let retyped = by_place(have, want, &mut slots, &mut lost);
+    (slots, lost, retyped)
+}
+
 /// Convertible, and not a truth value on one side alone.
 fn of_one_kind(a: &Ty, b: &Ty) -> bool {
     let truth = |t: &Ty| matches!(cfn::bare(&t.canonical).as_str(), "_Bool" | "bool");
@@ -811,6 +880,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_adapter_hands_on_becomes_variables() {
+        let adapter = "static int {name}(struct d *dev, struct p *params)\n{\n\treturn {fn}(net_of(params), dev, params->tb);\n}\n";
+        let known = Known {
+            forward: super::super::forward::read(adapter).map(|f| f.from),
+            ..Known::default()
+        };
+        let have = (
+            "int (struct n *, struct d *, struct a **)",
+            &["net", "dev", "tb"][..],
+        );
+        let want = ("int (struct d *, struct p *)", &["dev", "params"][..]);
+        let text = "static int f(struct n *net, struct d *dev,\n\t     struct a *tb[])\n{\n\treturn tb[0] + dev->x;\n}\n";
+        assert_eq!(
+            defined(text, &reshape(have, want, &known, text)).unwrap(),
+            "static int f(struct d *dev, struct p *params)\n{\n\tstruct a **tb = params->tb;\n\n\treturn tb[0] + dev->x;\n}\n"
+        );
+    }
+
+    #[test]
     fn a_truth_value_is_not_the_flags_beside_it() {
         let have = ("int (*)(struct n *, bool, int *)", &["net", "ovr", "x"][..]);
         let want = (
@@ -820,7 +908,7 @@ mod tests {
         let text = "int f(struct n *net, bool ovr, int *x)\n{\n\treturn ovr;\n}\n";
         let known = Known {
             params: [("bool".to_owned(), "{1} & REPLACE".to_owned())].into(),
-            ret: None,
+            ..Known::default()
         };
         let reshaped = reshape(have, want, &known, text);
         let lost: Vec<usize> = reshaped.lost.iter().map(|(i, _)| *i).collect();
@@ -875,7 +963,7 @@ mod tests {
     fn a_lost_parameter_becomes_a_variable_where_it_is_used() {
         let known = Known {
             params: BTreeMap::from([("const struct id *".to_owned(), "get_id({0})".to_owned())]),
-            ret: None,
+            ..Known::default()
         };
         let (have, want) = (
             ("int (struct c *, const struct id *)", &["c", "id"] as &[_]),

@@ -7,7 +7,7 @@ use super::sites::sites;
 use super::template::{Definitions, Template};
 use super::{headers, member};
 use kspan_evolve::{Evolution, Example, Kind, LoadError, LoadErrors};
-use kspan_port::lex;
+use kspan_port::{event, lex};
 
 /// Runs the examples of all evolutions.
 ///
@@ -78,6 +78,10 @@ pub fn written(e: &Evolution, before: &str) -> Result<String, String> {
         Kind::Header { home, target } => {
             headers::replace(before, home, std::slice::from_ref(target))
         }
+        Kind::Event { .. } => event::rewrites(before, e)
+            .into_iter()
+            .map(|(_, edit)| Edit::replace(edit.start..edit.end, edit.text))
+            .collect(),
         Kind::Callback { .. } | Kind::Refuse { .. } => {
             return Err("its kind writes no text of its own; take the example out".to_owned());
         }

@@ -5,7 +5,7 @@ use super::change::{Changes, Reason};
 use super::edit::{self, Edit, Rendered};
 use super::guards::{self, Guards, Versions};
 use super::sites::{self, sites};
-use super::{becomes, headers, member, names, own, tables, together};
+use super::{becomes, forward, headers, member, names, own, tables, together};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, LocalFunction};
 use kspan_kernel::{Cache, KbuildOptions};
@@ -14,7 +14,7 @@ use kspan_port::driver::{Driver, MANIFEST_FILE, Manifest};
 use kspan_port::gap::{Gap, Need, Place, Risk};
 use kspan_port::home::{self, Home, HomeTu};
 use kspan_port::view::View;
-use kspan_port::{Error, Result, check, lex, link, site, store, understand};
+use kspan_port::{Error, Result, check, event, lex, link, site, store, understand};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -648,7 +648,12 @@ impl<'a> Job<'a> {
         let taken = match need {
             Need::Header { header } => self.take_header(tu, header),
             Need::Signature { name } if self.signature(name).is_some() => self.take_made(name),
-            Need::Name { name, .. } | Need::Signature { name } => becomes::of_name(self, tu, name),
+            Need::Name { name, .. } | Need::Signature { name } => {
+                match event::evolution(name, self.home, self.target, self.library) {
+                    Some(e) => self.take_event(e),
+                    None => becomes::of_name(self, tu, name),
+                }
+            }
             Need::Moved { name } => self.take_moved(tu, name),
             Need::Field { record, field } => member::take(self, record, field),
             Need::Callback {
@@ -816,6 +821,18 @@ impl<'a> Job<'a> {
         self.changes.add(&reason, edits)
     }
 
+    /// Macros within the driver's tracepoints.
+    fn take_event(&mut self, evolution: &Evolution) -> std::result::Result<bool, String> {
+        let in_texts = self.texts.iter().flat_map(|(file, text)| {
+            let all = event::rewrites(text, evolution).into_iter();
+            all.map(|(_, e)| (file.clone(), Edit::replace(e.start..e.end, e.text)))
+        });
+        let edits: Vec<(PathBuf, Edit)> = in_texts.collect();
+        let subject = format!("{}() of tracepoints", evolution.provides.join("() and "));
+        self.changes
+            .add(&member::of_evolution(evolution, subject), edits)
+    }
+
     /// A function of the driver that a macro of the kernel calls.
     fn take_made(&mut self, function: &str) -> std::result::Result<bool, String> {
         let (evolution, reshape) = together::made(self, function).ok_or_else(|| {
@@ -948,12 +965,16 @@ impl<'a> Job<'a> {
             ..
         }) = evolution.map(|e| &e.kind)
         {
-            if adapter.is_some() {
-                return Err(format!(
-                    "{function}() for {record}.{field} must be rewritten by hand: what it is handed has another meaning"
-                ));
-            }
             (known.params, known.ret) = (params.clone(), ret.clone());
+            if let Some(adapter) = adapter {
+                let read = forward::read(adapter).filter(|f| f.takes == want.params.len());
+                let read = read.ok_or_else(|| {
+                    format!(
+                        "{function}() for {record}.{field} must be rewritten by hand: what it is handed has another meaning"
+                    )
+                })?;
+                (known.forward, known.ret) = (Some(read.from), read.ret);
+            }
         }
         let words = self.words_of(function);
         Ok((

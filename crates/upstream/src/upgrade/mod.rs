@@ -8,6 +8,7 @@ pub mod change;
 pub mod edit;
 pub mod examples;
 mod family;
+mod forward;
 pub mod guards;
 pub mod headers;
 mod job;

@@ -341,6 +341,7 @@ pub fn made<'a>(job: &Job<'a>, function: &str) -> Option<(&'a Evolution, Result<
     let known = Known {
         params: drops.clone(),
         ret: None,
+        forward: None,
     };
     let words = job.words_of(function);
     Some((e, Reshape::new(function, &have, &want, &known, &words)))
