@@ -23,15 +23,23 @@ pub struct Args {
         long,
         value_name = "HOME:TARGET,…",
         value_delimiter = ',',
+        value_parser = pair,
         required = true
     )]
-    pairs: Vec<String>,
+    pairs: Vec<(String, String)>,
     /// The evolutions to read, and to write into.
     #[arg(long, default_value = "evolutions")]
     dir: PathBuf,
     /// Write what was found into the files instead of printing it.
     #[arg(long)]
     write: bool,
+}
+
+/// Two kernels, `HOME:TARGET`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once(':').filter(|(h, t)| !h.is_empty() && !t.is_empty());
+    let (home, target) = parts.ok_or("write HOME:TARGET")?;
+    Ok((home.to_owned(), target.to_owned()))
 }
 
 /// What was found for one evolution.
@@ -54,10 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let library = Library::load(Some(&args.dir))?;
     let engine = Engine::new(Cache::open()?)?;
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-    for pair in &args.pairs {
-        let (home, target) = pair
-            .split_once(':')
-            .with_context(|| format!("{pair}: write HOME:TARGET"))?;
+    for (home, target) in &args.pairs {
         let (home, target) = (engine.view(home)?, engine.view(target)?);
         look(&engine, &library, &home, &target, &mut seen)?;
     }

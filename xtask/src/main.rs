@@ -74,6 +74,23 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
-        ExitCode::from(3)
+        ExitCode::from(code(&error))
     })
+}
+
+/// As kspan's own: 2 for what the user named and is not there, else 3.
+fn code(error: &anyhow::Error) -> u8 {
+    let usage = |cause: &(dyn std::error::Error + 'static)| {
+        let kernel = cause.downcast_ref::<kspan_kernel::Error>();
+        let port = cause.downcast_ref::<kspan_port::Error>();
+        matches!(kernel, Some(kspan_kernel::Error::Input(_)))
+            || matches!(
+                port,
+                Some(
+                    kspan_port::Error::Input(_)
+                        | kspan_port::Error::Kernel(kspan_kernel::Error::Input(_))
+                )
+            )
+    };
+    if error.chain().any(usage) { 2 } else { 3 }
 }
