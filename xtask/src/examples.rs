@@ -37,7 +37,9 @@ pub struct Args {
 
 /// Two kernels, `HOME:TARGET`.
 fn pair(text: &str) -> Result<(String, String), String> {
-    let parts = text.split_once(':').filter(|(h, t)| !h.is_empty() && !t.is_empty());
+    let parts = text
+        .split_once(':')
+        .filter(|(h, t)| !h.is_empty() && !t.is_empty());
     let (home, target) = parts.ok_or("write HOME:TARGET")?;
     Ok((home.to_owned(), target.to_owned()))
 }

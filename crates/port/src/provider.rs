@@ -102,6 +102,8 @@ pub struct Place<'a> {
     cache: &'a Cache,
     /// The names of the driver's own source files.
     own_files: BTreeSet<OsString>,
+    /// The names of the driver's own modules.
+    own_modules: BTreeSet<String>,
 }
 
 impl<'a> Place<'a> {
@@ -125,6 +127,7 @@ impl<'a> Place<'a> {
             target_tree: cache.source_tree_if_present(&target.kernel),
             cache,
             own_files: names.map(OsString::from).collect(),
+            own_modules: driver.manifest.modules.iter().map(|m| plain(m)).collect(),
         })
     }
 
@@ -209,7 +212,8 @@ pub fn wanted(open: &[Gap], taken: &BTreeSet<Provider>, place: &Place<'_>) -> Wa
             path: export.module.clone(),
             kept: BTreeSet::new(),
         };
-        if taken.iter().any(|t| t.path == provider.path) {
+        let is_own = place.own_modules.contains(&plain(name));
+        if is_own || taken.iter().any(|t| t.path == provider.path) {
             continue;
         }
         if provider.on_target {
@@ -242,6 +246,8 @@ fn symbol(need: &Need) -> Option<&str> {
     match need {
         Need::Export { symbol } => Some(symbol),
         Need::Name { name, .. } | Need::Signature { name } => Some(name),
+        // A function of another module that stands in a table of the driver's.
+        Need::Callback { function, .. } => Some(function),
         _ => None,
     }
 }

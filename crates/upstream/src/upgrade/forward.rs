@@ -9,8 +9,6 @@ use kspan_port::lex::{self, Token};
 /// What an adapter says of the driver's function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// How many parameters the target passes.
-    pub takes: usize,
     /// By parameter of the driver's function, where its value comes from.
     pub from: Vec<From>,
     /// What is returned where the driver's function returned nothing.
@@ -24,6 +22,13 @@ pub enum From {
     Place(usize),
     /// This expression, with `{0}`, `{1}` for the new form's parameters.
     Expression(String),
+}
+
+/// How many parameters an adapter takes.
+#[must_use]
+pub fn takes(adapter: &str) -> Option<usize> {
+    let head = adapter.find("{name}")? + "{name}".len();
+    brackets(adapter, head).map(|(params, _)| params.len())
 }
 
 /// Reads an adapter; `None` where it does more than to call the driver's function with what can be said in expressions.
@@ -59,7 +64,6 @@ pub fn read(adapter: &str) -> Option<Forward> {
         slot.get_or_insert_with(|| From::Expression(holes(argument, &names)));
     }
     Some(Forward {
-        takes: names.len(),
         from: from.into_iter().flatten().collect(),
         ret,
     })
@@ -118,7 +122,7 @@ static int {name}(struct net_device *dev, struct p *params, struct nlattr *tb[],
 }
 ";
         let read = read(text).unwrap();
-        assert_eq!((read.takes, &read.ret), (4, &None));
+        assert_eq!((takes(text), &read.ret), (Some(4), &None));
         let expression = |e: &str| From::Expression(e.to_owned());
         assert_eq!(
             read.from,

@@ -14,7 +14,7 @@ use kspan_port::driver::{Driver, MANIFEST_FILE, Manifest};
 use kspan_port::gap::{Gap, Need, Place, Risk};
 use kspan_port::home::{self, Home, HomeTu};
 use kspan_port::view::View;
-use kspan_port::{Error, Result, check, event, lex, link, site, store, understand};
+use kspan_port::{Error, Result, cfn, check, event, lex, link, site, store, understand};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -512,7 +512,10 @@ impl<'a> Job<'a> {
         self.open.clear();
         let mut changed = false;
         for (tu, diagnostic) in errors {
-            if self.make_const(diagnostic) || self.rename_own(diagnostic) {
+            if self.make_const(diagnostic)
+                || self.rename_own(diagnostic)
+                || self.redeclare(diagnostic)
+            {
                 changed = true;
                 continue;
             }
@@ -530,6 +533,51 @@ impl<'a> Job<'a> {
             }
         }
         changed
+    }
+
+    /// The driver's declarations of a function that a macro of the kernel defines, where the macro gives it another type now.
+    fn redeclare(&mut self, diagnostic: &Diagnostic) -> bool {
+        let Some((name, reshape)) = self.redeclared(diagnostic) else {
+            return false;
+        };
+        let mut edits = Vec::new();
+        for (file, text) in self.sources() {
+            for found in sites(text, &name, None) {
+                if found.call.is_some()
+                    && !self.is_inside(file, found.word.start)
+                    && let Ok(list) = reshape.prototype(text, &found)
+                {
+                    edits.extend(list.into_iter().map(|e| (file.clone(), e)));
+                }
+            }
+        }
+        let why = format!(
+            "The macro that defines {name}() gives it this type on {}.",
+            self.target.kernel.release
+        );
+        let reason = generated(
+            &format!("type of {name}"),
+            format!("{name}(): {}", reshape.words()),
+            why,
+        );
+        self.changes.add(&reason, edits).unwrap_or(false)
+    }
+
+    fn redeclared(&self, diagnostic: &Diagnostic) -> Option<(String, Reshape)> {
+        let rest = diagnostic.message.strip_prefix("conflicting types for '")?;
+        let (name, rest) = rest.split_once('\'')?;
+        let (_, rest) = rest.split_once("have '")?;
+        let want = understand::signature(cfn::parse(rest.split('\'').next()?)?)?;
+        let have = self.signature(name)?;
+        let words = BTreeSet::new();
+        let reshape = Reshape::new(name, &have, &want, &Known::default(), &words).ok()?;
+        let written_out = |f: &LocalFunction| {
+            let file = self.built.relative(&f.start.file)?;
+            let text = self.text(file).ok()?;
+            reshape.definition(text, f.start.offset as usize, &[]).ok()
+        };
+        let by_macro = self.functions(name).all(|f| written_out(f).is_none());
+        by_macro.then(|| (name.to_owned(), reshape))
     }
 
     /// A table of pointers of the driver's own, where the target wants one of pointers to constant data.
@@ -956,7 +1004,7 @@ impl<'a> Job<'a> {
                 ));
             }
         }
-        let evolution = self.callback_evolution(record, field);
+        let evolution = self.callback_evolution(record, field, &want);
         let mut known = Known::default();
         if let Some(Kind::Callback {
             params,
@@ -967,8 +1015,7 @@ impl<'a> Job<'a> {
         {
             (known.params, known.ret) = (params.clone(), ret.clone());
             if let Some(adapter) = adapter {
-                let read = forward::read(adapter).filter(|f| f.takes == want.params.len());
-                let read = read.ok_or_else(|| {
+                let read = forward::read(adapter).ok_or_else(|| {
                     format!(
                         "{function}() for {record}.{field} must be rewritten by hand: what it is handed has another meaning"
                     )
@@ -997,7 +1044,14 @@ impl<'a> Job<'a> {
         out
     }
 
-    fn callback_evolution(&self, record: &str, field: &str) -> Option<&'a Evolution> {
+    /// What an evolution says of a callback in the type that the target wants of it: an adapter of other parameters is for the way
+    /// back.
+    fn callback_evolution(
+        &self,
+        record: &str,
+        field: &str,
+        want: &kspan_facts::Signature,
+    ) -> Option<&'a Evolution> {
         let renamed = self
             .target
             .renamed_field(self.library, record, field)
@@ -1009,7 +1063,13 @@ impl<'a> Job<'a> {
         let mut known = std::iter::once(field)
             .chain(renamed)
             .flat_map(|f| library.callbacks(record, f));
-        known.find(|e| e.applies_to(self.target))
+        let is_meant = |e: &&Evolution| match &e.kind {
+            Kind::Callback {
+                adapter: Some(a), ..
+            } => forward::takes(a).is_none_or(|n| n == want.params.len()),
+            _ => true,
+        };
+        known.find(|e| e.applies_to(self.target) && is_meant(e))
     }
 
     fn functions(&self, name: &str) -> impl Iterator<Item = &LocalFunction> {
@@ -1063,9 +1123,12 @@ impl<'a> Job<'a> {
             }
         }
         if heads.is_empty() {
-            return Err(format!(
-                "{function}() is not written out by the driver: a macro makes it"
-            ));
+            return Err(match self.functions(function).next() {
+                Some(_) => {
+                    format!("{function}() is not written out by the driver: a macro makes it")
+                }
+                None => format!("{function}() is another module's"),
+            });
         }
         for (file, text) in &self.texts {
             if !is_c(file) {
