@@ -923,6 +923,9 @@ impl<'a> Job<'a> {
                 return names::take(self, 0, callee);
             }
         }
+        if let Some((e, adapter)) = self.around(record, field, function) {
+            return self.put_around(e, adapter, (record, field, function));
+        }
         let (reshape, evolution) = self.reshape(record, field, function)?;
         let (edits, meaning) = self.reshaped(function, &reshape)?;
         let place = if record.is_empty() {
@@ -964,6 +967,84 @@ impl<'a> Job<'a> {
                 .collect();
             self.include_all(&reason, &e.includes, files)?;
         }
+        Ok(changed)
+    }
+
+    /// An evolution that does more than to hand on what it is given, where a function of the driver's own can do that.
+    fn around(
+        &self,
+        record: &str,
+        field: &str,
+        function: &str,
+    ) -> Option<(&'a Evolution, &'a str)> {
+        let mut bindings = self.bindings_of(record, field, function).peekable();
+        let want = check::callback_type(bindings.peek()?, self.target, self.library)?;
+        let evolution = self.callback_evolution(record, field, &want)?;
+        let Kind::Callback {
+            adapter: Some(adapter),
+            ..
+        } = &evolution.kind
+        else {
+            return None;
+        };
+        let by_itself = evolution.needs.is_empty() && !adapter.contains("kspan_");
+        let in_reach = bindings.all(|b| b.via_macro.is_none());
+        (by_itself && in_reach && forward::read(adapter).is_none()).then_some((evolution, adapter))
+    }
+
+    fn bindings_of<'b>(
+        &'b self,
+        record: &'b str,
+        field: &'b str,
+        function: &'b str,
+    ) -> impl Iterator<Item = &'b Binding> {
+        let all = self.built.tus.iter().flat_map(|t| &t.tu.bindings);
+        all.filter(move |b| b.function == function && b.record == record && b.field == field)
+    }
+
+    /// A new function around the driver's own, before each table that held that one.
+    fn put_around(
+        &mut self,
+        evolution: &'a Evolution,
+        adapter: &str,
+        (record, field, function): (&str, &str, &str),
+    ) -> std::result::Result<bool, String> {
+        let mut name = format!("{function}_{field}");
+        while self.texts.values().any(|t| t.contains(&name)) {
+            name.push('_');
+        }
+        let text = adapter.replace("{name}", &name).replace("{fn}", function);
+        let mut edits: BTreeSet<(PathBuf, usize, usize, String)> = BTreeSet::new();
+        let mut given: BTreeSet<PathBuf> = BTreeSet::new();
+        for binding in self.bindings_of(record, field, function) {
+            let file = self.built.relative(&binding.at.file);
+            let file = file.ok_or("it is stored outside of the driver")?;
+            let at = binding.at.offset as usize;
+            let end = at + function.len();
+            if self.text(file)?.get(at..end) != Some(function) {
+                return Err(format!("{function}() is stored by a macro"));
+            }
+            edits.insert((file.to_path_buf(), at, end, name.clone()));
+            if given.insert(file.to_path_buf()) {
+                let before = binding.decl_start.offset as usize;
+                let text = format!("{}\n\n", text.trim());
+                edits.insert((file.to_path_buf(), before, before, text));
+            }
+        }
+        let edits = edits.into_iter().map(|(file, start, end, text)| {
+            let edit = match start == end {
+                true => Edit::insert(start, text),
+                false => Edit::replace(start..end, text),
+            };
+            (file, edit)
+        });
+        let subject = format!("{record}.{field}: put a function around {function}()");
+        let reason = Reason {
+            keeps: true,
+            ..member::of_evolution(evolution, subject)
+        };
+        let changed = self.changes.add(&reason, edits.collect())?;
+        self.include_all(&reason, &evolution.includes, given.into_iter().collect())?;
         Ok(changed)
     }
 
