@@ -232,7 +232,7 @@ fn merge(
         .filter(|header| !still.contains_key(header))
         .map(|(_, path)| path.clone())
         .collect();
-    let mut unanalysed: Vec<String> = vec!["trace/: of headers of trace events only the names of macros are read; the functions that these make are unknown".to_owned()];
+    let mut unanalysed: Vec<String> = vec!["trace/: of headers of trace events only names are read: those of macros, and of the functions that each tracepoint has".to_owned()];
     unanalysed.extend(
         still
             .iter()
@@ -261,7 +261,10 @@ fn merge(
     }
     let of_events = {
         let names: FxHashSet<&str> = raws.iter().map(|(_, raw)| raw.name.as_str()).collect();
-        events::macros(headers, &all, |name| names.contains(name))
+        let known = |name: &str| names.contains(name);
+        let mut found = events::macros(headers, &all, known);
+        found.extend(events::functions(headers, &all, known));
+        found
     };
     for (file, list) in of_events {
         raws.extend(list.into_iter().map(|raw| (files.len(), raw)));

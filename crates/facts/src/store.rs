@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"KSPANFCT";
 /// Raise it whenever what is stored, or how it is read from headers, changes.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 const SECTIONS: usize = 10;
 const HEAD: usize = 8 + 4 + 32 + SECTIONS * 8;
 

@@ -192,6 +192,9 @@ impl Builder<'_> {
             self.closure.includes.insert(header);
             return Ok(());
         }
+        if self.take_tracepoint(def).is_some() {
+            return Ok(());
+        }
         match &def.detail {
             Detail::Function { body: false, .. } | Detail::Variable { .. }
                 if !is_made_here(def) && !self.sources.exports.iter().any(|e| e == name) =>
@@ -321,6 +324,31 @@ impl Builder<'_> {
                 let _ = self.provide(&word);
             }
         }
+    }
+
+    /// A tracepoint of the home kernel's that the target has not: nobody can ask for it.
+    fn take_tracepoint(&mut self, def: &Def) -> Option<()> {
+        let Detail::Function { sig, .. } = &def.detail else {
+            return None;
+        };
+        if !def.header.starts_with("trace/events/") {
+            return None;
+        }
+        let name = &def.name;
+        let text = match sig.ret.canonical.as_str() {
+            "void" => format!("#define {name}(...) do {{ }} while (0)"),
+            _ => format!("#define {name}() false"),
+        };
+        self.push(Unit {
+            name: name.clone(),
+            text,
+            kind: RemedyKind::Carry,
+            origin: self.origin(def),
+            risk: Risk::Default,
+            meaning: format!("the target has no tracepoint for {name}()"),
+            replaces: false,
+        });
+        Some(())
     }
 
     /// What the home kernel's header has for kernels without the feature. A function of a module comes with that module instead.

@@ -31,6 +31,8 @@ pub struct Edits {
     files: BTreeMap<PathBuf, Vec<Edit>>,
     /// Text that goes altogether: what was to be changed inside needs no change.
     removed: BTreeMap<PathBuf, Vec<Range<usize>>>,
+    /// Edits that became part of others, and those others as they were before.
+    joined: BTreeMap<PathBuf, Vec<Edit>>,
 }
 
 impl Edits {
@@ -56,6 +58,42 @@ impl Edits {
             });
         }
         edits.push(edit);
+        Ok(true)
+    }
+
+    /// Adds an edit that may stand inside of another, or around others, whose texts say again what stood there
+    /// (`container_of(a->b, …)` for `a->b->c`): they become one.
+    ///
+    /// # Errors
+    /// When it overlaps an edit that says something else.
+    pub fn nest(&mut self, file: &Path, edit: Edit, original: &[u8]) -> Result<bool, Conflict> {
+        if self.joined.get(file).is_some_and(|all| all.contains(&edit)) {
+            return Ok(false);
+        }
+        let conflict = match self.add(file, edit.clone()) {
+            Ok(new) => return Ok(new),
+            Err(conflict) => conflict,
+        };
+        let edits = self.files.entry(file.to_path_buf()).or_default();
+        let overlaps = |other: &Edit| edit.start < other.end && other.start < edit.end;
+        let others: Vec<Edit> = edits.iter().filter(|e| overlaps(e)).cloned().collect();
+        let inside =
+            |inner: &Edit, outer: &Edit| outer.start <= inner.start && inner.end <= outer.end;
+        let whole = match others.as_slice() {
+            [outer] if inside(&edit, outer) => said_again(outer, &edit, original),
+            all if all.iter().all(|inner| inside(inner, &edit)) => {
+                all.iter().try_fold(edit.clone(), |outer, inner| {
+                    said_again(&outer, inner, original)
+                })
+            }
+            _ => None,
+        };
+        let whole = whole.ok_or(conflict)?;
+        edits.retain(|e| !others.contains(e));
+        edits.push(whole);
+        let joined = self.joined.entry(file.to_path_buf()).or_default();
+        joined.extend(others);
+        joined.push(edit);
         Ok(true)
     }
 
@@ -112,9 +150,59 @@ impl Edits {
     }
 }
 
+/// The outer edit with the inner one carried out in its text; `None` where its text does not say what stood there, or where a
+/// single word could mean another.
+fn said_again(outer: &Edit, inner: &Edit, original: &[u8]) -> Option<Edit> {
+    let old = std::str::from_utf8(original.get(inner.start..inner.end)?).ok()?;
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut text = String::new();
+    let (mut rest, mut count) = (outer.text.as_str(), 0);
+    while let Some(at) = rest.find(old).filter(|_| !old.is_empty()) {
+        let (before, behind) = (&rest[..at], &rest[at + old.len()..]);
+        let apart = !before.ends_with(word) && !behind.starts_with(word);
+        text.push_str(before);
+        text.push_str(if apart { &inner.text } else { old });
+        count += usize::from(apart);
+        rest = behind;
+    }
+    text.push_str(rest);
+    let sure = if old.chars().all(word) {
+        count == 1
+    } else {
+        count > 0
+    };
+    sure.then(|| Edit {
+        text,
+        ..outer.clone()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nested_edits_become_one_in_any_order() {
+        let original = b"x = a->vif->cfg;";
+        let file = Path::new("f");
+        let outer = edit(4, 15, "none(a->vif)");
+        let inner = edit(4, 10, "of(a)");
+        for pair in [[&outer, &inner], [&inner, &outer]] {
+            let mut edits = Edits::default();
+            for e in pair {
+                assert!(edits.nest(file, e.clone(), original).unwrap());
+            }
+            assert_eq!(edits.apply(file, original), b"x = none(of(a));");
+            for e in pair {
+                assert!(!edits.nest(file, e.clone(), original).unwrap());
+            }
+        }
+        let mut edits = Edits::default();
+        edits
+            .nest(file, edit(4, 15, "none(a->other)"), original)
+            .unwrap();
+        assert!(edits.nest(file, inner, original).is_err());
+    }
 
     fn edit(start: usize, end: usize, text: &str) -> Edit {
         Edit {

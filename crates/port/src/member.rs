@@ -211,11 +211,12 @@ fn take_bytes(
         // An initialiser names a member; there is none.
         let (range, object) = expression(&bytes, start, field)?;
         let text = at.replace("{0}", &object);
-        edits.push((file, keeping_lines(&bytes, range, text)));
+        let edit = keeping_lines(&bytes, range, text);
+        edits.push((file, edit, bytes));
     }
     let mut changed = false;
-    for (file, edit) in edits {
-        match plan.edits.add(&file, edit) {
+    for (file, edit, bytes) in edits {
+        match plan.edits.nest(&file, edit, &bytes) {
             Ok(new) => changed |= new,
             Err(conflict) => return Some(Err(conflict.to_string())),
         }
@@ -247,14 +248,15 @@ fn rename_member(
             end: start + field.len(),
             text: target.to_owned(),
         }];
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
         if let Some((inner, _)) = target.split_once('.') {
-            let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
             if initialiser(&bytes, start, field).is_some() {
                 edits.extend(nested::spread(&bytes, start, inner)?);
             }
         }
         for edit in edits {
-            changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+            let added = plan.edits.nest(&file, edit, &bytes);
+            changed |= added.map_err(|e| e.to_string())?;
         }
     }
     plan.remedies.insert(RemedyKey {
@@ -293,15 +295,15 @@ fn replace_uses(
         };
         let made =
             made.ok_or_else(|| format!("struct {record} has no member {field} on the target"))?;
-        edits.push((file, made));
+        edits.push((file, made, bytes));
     }
     let mut changed = false;
     let (mut dropped, mut said) = (false, false);
-    for (file, made) in edits {
+    for (file, made, bytes) in edits {
         for edit in made.edits {
             let added = match made.whole {
                 true => plan.edits.remove(&file, edit),
-                false => plan.edits.add(&file, edit),
+                false => plan.edits.nest(&file, edit, &bytes),
             };
             changed |= added.map_err(|e| e.to_string())?;
         }

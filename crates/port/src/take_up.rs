@@ -265,7 +265,10 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
         .any(|h| h == header);
     #[allow(clippy::cast_precision_loss)]
     let share = served as f64 / names.len().max(1) as f64;
-    let how = if private || share <= WHOLE_BELOW {
+    let how = if header.starts_with("trace/events/") && !private && !makes_tracepoints(ctx) {
+        // The functions of its tracepoints are made where the home kernel is.
+        HeaderPlan::Redirect(vec!["linux/tracepoint.h".to_owned()])
+    } else if private || share <= WHOLE_BELOW {
         HeaderPlan::Whole(header_wants(ctx, &names, header))
     } else {
         HeaderPlan::Redirect(redirect_targets(ctx, header, &present))
@@ -277,6 +280,17 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
     );
     plan.headers.insert(header.to_owned(), how);
     Ok(true)
+}
+
+/// One of the driver's files has tracepoints made.
+fn makes_tracepoints(ctx: &Context<'_>) -> bool {
+    let makes = |file: &PathBuf| {
+        let text = std::fs::read(ctx.driver.dir.join(file)).unwrap_or_default();
+        lex::find(&text, 0, b"CREATE_TRACE_POINTS").is_some()
+    };
+    ctx.driver
+        .sources()
+        .is_ok_and(|files| files.iter().any(makes))
 }
 
 /// The driver's own version of a header that the target has, too. Others than the driver may include the target's.
