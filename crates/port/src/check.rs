@@ -62,13 +62,21 @@ fn of_tu(
         .iter()
         .filter(|u| u.via_macro.is_none() && !own(u) && !u.name.starts_with("CONFIG_"))
     {
-        let other = || reshaped(used, home, target, library).map(|need| (need, true));
-        if let Some((need, hard)) = of_use(used, driver, home, target, &reached).or_else(other) {
+        // What has another meaning there may stand in another header, too: the header alone would hide that.
+        let meant = reshaped(used, home, target, library).map(|need| (need, true));
+        let found = || of_use(used, driver, home, target, &reached);
+        if let Some((need, hard)) = meant.or_else(found) {
             note(need, &used.at, hard);
         }
     }
     for (header, at) in own_headers(driver, tu, home, target) {
         note(Need::Header { header }, &at, true);
+    }
+    for function in tu.tu.functions.iter().filter(|f| !f.is_static) {
+        if const_of_parameters(&function.name, &function.sig, target).is_some() {
+            let name = function.name.clone();
+            note(Need::Signature { name }, &function.start, true);
+        }
     }
     for (name, at) in event::gaps(driver, tu, home, target, library) {
         note(Need::Signature { name }, &at, true);
@@ -166,8 +174,10 @@ fn own_headers(driver: &Home, tu: &HomeTu, home: &View, target: &View) -> Vec<(S
             continue;
         }
         let there = prototype(target, &function.name);
-        let conflicts = there.is_some_and(|(_, sig)| !same_callback(&function.sig, &sig));
-        if conflicts || is_provider(&header, &all, home) {
+        let conflicts = || there.is_some_and(|(_, sig)| !same_callback(&function.sig, &sig));
+        if is_provider(&header, &all, home)
+            || conflicts() && hands_over_nothing(&header, home, target)
+        {
             out.push((header, function.start.clone()));
         }
     }
@@ -183,6 +193,57 @@ fn prototype(view: &View, name: &str) -> Option<(String, Signature)> {
                 sig, body: false, ..
             } => Some((d.header, sig)),
             _ => None,
+        })
+}
+
+/// Where the target declares a function of the driver's with other promises not to write: by parameter, whether it is `const`
+/// there. Nothing else may differ.
+#[must_use]
+pub fn const_of_parameters(
+    name: &str,
+    have: &Signature,
+    target: &View,
+) -> Option<BTreeMap<usize, bool>> {
+    let (_, want) = prototype(target, name)?;
+    let alike = |a: &str, b: &str| cfn::bare(a) == cfn::bare(b);
+    let fits = have.params.len() == want.params.len()
+        && have.variadic == want.variadic
+        && tidy(&have.ret.canonical) == tidy(&want.ret.canonical);
+    let pairs = || have.params.iter().zip(&want.params);
+    if !fits || !pairs().all(|(a, b)| alike(&a.ty.canonical, &b.ty.canonical)) {
+        return None;
+    }
+    let is_const = |ty: &str| tidy(ty).starts_with("const ");
+    let differing = pairs().enumerate().filter_map(|(i, (a, b))| {
+        let (here, there) = (is_const(&a.ty.canonical), is_const(&b.ty.canonical));
+        (here != there).then_some((i, there))
+    });
+    let out: BTreeMap<usize, bool> = differing.collect();
+    (!out.is_empty()).then_some(out)
+}
+
+/// No structure of the header is laid out otherwise on the target: the driver's version of it changes nothing that others have.
+#[must_use]
+pub fn hands_over_nothing(header: &str, home: &View, target: &View) -> bool {
+    let layout = |view: &View, name: &str| {
+        let defs = view.facts.defs(name).into_iter();
+        let mut own = defs.filter(|d| d.header == header);
+        own.find_map(|d| match d.detail {
+            Detail::Record { fields, .. } if !fields.is_empty() => Some(
+                fields
+                    .iter()
+                    .map(|f| (f.name.clone(), f.offset_bits))
+                    .collect::<Vec<_>>(),
+            ),
+            _ => None,
+        })
+    };
+    let names = home.facts.names_in_header(header);
+    names
+        .iter()
+        .all(|name| match (layout(home, name), layout(target, name)) {
+            (Some(here), Some(there)) => here == there,
+            _ => true,
         })
 }
 

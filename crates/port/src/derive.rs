@@ -79,7 +79,9 @@ pub fn derive(
     // Facts may be wrong where the compiler is right: a driver that builds unchanged is never made worse.
     if !job.plan_is_empty()
         && let Some(unchanged) = instead(dir, &mut |beside| {
-            Loop::new(cache, ctx, beside, options).run(&[])
+            let mut job = Loop::new(cache, ctx, beside, options);
+            job.plan.remedies.extend(given.iter().cloned());
+            job.run(&[])
         })?
     {
         return Ok(unchanged);

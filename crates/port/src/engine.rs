@@ -453,7 +453,8 @@ impl Engine {
     }
 
     /// A port that links with a module of the target which was built with another version of the driver's own header is tried
-    /// again together with the home kernel's module. Where that does not build, the port stays as it is, and says so.
+    /// again together with the home kernel's module. Where that does not build, the port stays as it is, and says so; unless a
+    /// structure of that header is laid out otherwise: then it stays open.
     fn with_those_apart(
         &self,
         driver: &Driver,
@@ -471,8 +472,8 @@ impl Engine {
             home: &at_home,
             target: &there,
         };
-        let symbols = private_abi::apart(driver, built, (home, target), &trees);
-        if symbols.is_empty() {
+        let apart = private_abi::apart(driver, built, (home, target), &trees);
+        if apart.symbols.is_empty() {
             return Ok(());
         }
         let gap = |symbol: String| Gap {
@@ -484,12 +485,21 @@ impl Engine {
         };
         let mut wide = Port {
             verdict: Verdict::Open,
-            open: symbols.into_iter().map(gap).collect(),
+            open: apart.symbols.into_iter().map(gap).collect(),
             ..port.clone()
         };
         self.with_providers(driver, (home, target), options, base, &mut wide)?;
         if wide.builds() {
             *port = wide;
+            return Ok(());
+        }
+        // What the two hand each other is laid out in two ways: such a port builds, and breaks the machine.
+        let hands_over = |gap: &Gap| matches!(&gap.need, Need::Export { symbol } if apart.structures.contains(symbol));
+        wide.open.retain(hands_over);
+        if !wide.open.is_empty() {
+            port.verdict = Verdict::Open;
+            port.grade = Grade::None;
+            port.open = wide.open;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::home::Home;
 use crate::plan::option_evolution;
 use crate::view::View;
 use crate::{beside, lex, stub};
-use kspan_evolve::Library;
+use kspan_evolve::{KernelView, Library};
 use kspan_facts::{Def, Detail, Use, UseKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// A possible change of meaning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// The gate: `config`, `opt-in`, `stub`, `returns`, `parameter`, `core-field`, `left-out`, `locking`.
+    /// The gate: `config`, `opt-in`, `stub`, `returns`, `parameter`, `core-field`, `left-out`, `locking`, `owner`.
     pub gate: String,
     /// What it is about.
     pub subject: String,
@@ -54,6 +54,7 @@ pub fn findings(
             UseKind::Function | UseKind::Macro => {
                 let named = || {
                     stub(used, home, target)
+                        .or_else(|| owner(used, home, target, library))
                         .or_else(|| returns(used, home, target))
                         .or_else(|| parameters(used, home, target, library))
                 };
@@ -135,6 +136,28 @@ fn config(used: &Use, home: &View, target: &View) -> Option<Finding> {
         target.kernel.release
     );
     Some(finding("config", &used.name, Risk::Behaviour, meaning))
+}
+
+/// A registration that takes note of the module by itself at home, and not on the target: there drivers set the owner in what they
+/// register, and nobody does now.
+fn owner(used: &Use, home: &View, target: &View, library: &Library) -> Option<Finding> {
+    let notes = |view: &View| {
+        KernelView::macro_body(view, &used.name).is_some_and(|body| body.contains("THIS_MODULE"))
+    };
+    let repaired = || {
+        let known = library.for_name(&used.name).into_iter();
+        known
+            .into_iter()
+            .any(|e| e.applies_to(target) && !e.applies_to(home))
+    };
+    if !notes(home) || notes(target) || !target.has(&used.name) || repaired() {
+        return None;
+    }
+    let meaning = format!(
+        "{}() notes the module that calls it on {}, and does not on {}: nothing may keep the module from being unloaded while it is used",
+        used.name, home.kernel.release, target.kernel.release
+    );
+    Some(finding("owner", &used.name, Risk::Behaviour, meaning))
 }
 
 /// A function that does its work at home and is an empty stub on the target, since it is configured out there.

@@ -211,6 +211,7 @@ impl Plan {
         if overlaid {
             add_include_paths(ctx, &mut out.files);
         }
+        set_options(ctx, &remedies, &mut out.files);
         out.remedies = remedies.into_iter().map(Remedy::from).collect();
         Ok(out)
     }
@@ -731,6 +732,36 @@ fn renamed(ctx: &Context<'_>, name: &str) -> RemedyKey {
             "{name}() is built into {}: modules that are ported together with this one use its own, all others the kernel's",
             ctx.target.kernel.release
         ),
+    }
+}
+
+/// Options that the target has under another name are on for make, too: which objects belong to a module may hang on them.
+fn set_options(
+    ctx: &Context<'_>,
+    remedies: &BTreeSet<RemedyKey>,
+    files: &mut BTreeMap<PathBuf, Vec<u8>>,
+) {
+    let options = remedies.iter().filter(|r| r.kind == RemedyKind::Option);
+    let given = |name: &&str| option_evolution(name, ctx.home, ctx.target, ctx.library).is_some();
+    let names: Vec<&str> = options.map(|r| r.subject.as_str()).filter(given).collect();
+    let is_kbuild = |path: &Path| path.ends_with("Kbuild") || path.ends_with("Makefile");
+    for (_, text) in files.iter_mut().filter(|(path, _)| is_kbuild(path)) {
+        let asked = |name: &&&str| {
+            let variable = format!("$({name})");
+            memchr::memmem::find(text, variable.as_bytes()).is_some()
+        };
+        let lines: String = names
+            .iter()
+            .filter(asked)
+            .map(|n| format!("{n} := y\n"))
+            .collect();
+        if !lines.is_empty() {
+            let head = format!(
+                "# Added by kspan for {}.\n{lines}",
+                ctx.target.kernel.release
+            );
+            text.splice(0..0, head.into_bytes());
+        }
     }
 }
 

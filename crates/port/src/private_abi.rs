@@ -21,38 +21,53 @@ pub struct Trees<'a> {
     pub target: &'a Path,
 }
 
-/// Symbols that the target's module does have, but as it was built with another version of the driver's own header: what the two
-/// would hand each other is laid out differently.
+/// What the driver takes from modules of the target that were built with another version of its own header.
+#[derive(Debug, Clone, Default)]
+pub struct Apart {
+    /// The symbols.
+    pub symbols: BTreeSet<String>,
+    /// Those by whose header a structure is laid out otherwise: what the two hand each other is another thing to each.
+    pub structures: BTreeSet<String>,
+}
+
+/// Symbols that the target's module does have, but as it was built with another version of the driver's own header.
 #[must_use]
 pub fn apart(
     driver: &Driver,
     built: &Home,
     (home, target): (&View, &View),
     trees: &Trees<'_>,
-) -> BTreeSet<String> {
+) -> Apart {
     let private = |s: &&String| !home.has(s) && target.facts.export(s).is_some();
     let symbols: BTreeSet<&String> = built.imports.iter().filter(private).collect();
+    let mut out = Apart::default();
     if symbols.is_empty() {
-        return BTreeSet::new();
+        return out;
     }
     let dir = provider::driver_dir(driver, trees.home);
-    let of_header = |file: PathBuf| {
-        let text = std::fs::read_to_string(driver.dir.join(&file)).ok()?;
-        let place = in_tree(trees.home, &dir, &file, &text)?;
+    let texts = |file: &PathBuf| {
+        let text = std::fs::read_to_string(driver.dir.join(file)).ok()?;
+        let place = in_tree(trees.home, &dir, file, &text)?;
         let there = std::fs::read_to_string(trees.target.join(place)).ok()?;
-        difference(&text, &there, &symbols)?;
-        let declared = Declared::read(&text).functions;
-        let by_it = symbols
-            .iter()
-            .filter(move |s| declared.contains_key(s.as_str()));
-        Some(by_it.map(|s| (*s).clone()).collect::<Vec<_>>())
+        Some((text, there))
     };
     let files = driver.sources().unwrap_or_default().into_iter();
-    files
-        .filter(|f| f.extension().is_some_and(|e| e == "h"))
-        .filter_map(of_header)
-        .flatten()
-        .collect()
+    let headers = files.filter(|f| f.extension().is_some_and(|e| e == "h"));
+    for (ours, theirs) in headers.filter_map(|f| texts(&f)) {
+        if difference(&ours, &theirs, &symbols).is_none() {
+            continue;
+        }
+        let (ours, theirs) = (Declared::read(&ours), Declared::read(&theirs));
+        let by_it = symbols
+            .iter()
+            .filter(|s| ours.functions.contains_key(s.as_str()));
+        let by_it: Vec<String> = by_it.map(|s| (*s).clone()).collect();
+        if ours.lays_out_otherwise(&theirs, &by_it) {
+            out.structures.extend(by_it.iter().cloned());
+        }
+        out.symbols.extend(by_it);
+    }
+    out
 }
 
 /// One finding for each header whose declarations differ in what the driver takes by it.
@@ -183,6 +198,42 @@ struct Declared {
 }
 
 impl Declared {
+    /// The structures that prototypes of some functions lead to, by their members, too.
+    fn handed_over(&self, symbols: &[String]) -> BTreeSet<&String> {
+        let mut out = BTreeSet::new();
+        let mut texts: Vec<&String> = symbols
+            .iter()
+            .filter_map(|s| self.functions.get(s))
+            .collect();
+        while let Some(text) = texts.pop() {
+            for word in text.split(' ') {
+                if let Some((name, members)) = self.records.get_key_value(word)
+                    && out.insert(name)
+                {
+                    texts.push(members);
+                }
+            }
+        }
+        out
+    }
+
+    /// A structure that some functions are handed has other members; more of them at its end alone do not count.
+    fn lays_out_otherwise(&self, other: &Self, symbols: &[String]) -> bool {
+        let handed = self.handed_over(symbols);
+        let members = |text: &'_ str| text.trim_end_matches([';', '}', ' ']).to_owned();
+        let differs = |(name, text): (&String, &String)| {
+            other.records.get(name).is_some_and(|there| {
+                let (here, there) = (members(text), members(there));
+                !here.starts_with(&there) && !there.starts_with(&here)
+            })
+        };
+        let all = self
+            .records
+            .iter()
+            .filter(|(name, _)| handed.contains(name));
+        all.into_iter().any(differs)
+    }
+
     fn read(text: &str) -> Self {
         let blanked = crate::cfile::blank_directives(text);
         let mut out = Self::default();
@@ -259,6 +310,24 @@ mod tests {
     fn names_of_parameters_and_comments_do_not_count() {
         let ours = "#define A 1\n/* c */ extern int probe(struct device *dev, int irq);\n";
         assert_eq!(differs(ours, "int probe(struct device *d, int);"), None);
+    }
+
+    #[test]
+    fn another_layout_counts_where_it_is_handed_over() {
+        let otherwise = |ours: &str, theirs: &str| {
+            let (ours, theirs) = (Declared::read(ours), Declared::read(theirs));
+            ours.lays_out_otherwise(&theirs, &["f".to_owned()])
+        };
+        let with = |members: &str| {
+            format!(
+                "struct in {{ {members} }};\nstruct s {{ struct in *p; }};\nint f(struct s *s);"
+            )
+        };
+        assert!(otherwise(&with("int b; int a;"), &with("int a;")));
+        assert!(!otherwise(&with("int a; int b;"), &with("int a;")));
+        assert!(!otherwise(&with("int a;"), &with("int a;")));
+        let apart = |members: &str| format!("struct in {{ {members} }};\nint f(int s);");
+        assert!(!otherwise(&apart("int b; int a;"), &apart("int a;")));
     }
 
     #[test]

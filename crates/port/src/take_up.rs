@@ -26,6 +26,7 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         {
             Ok(plan.events.insert(name.clone()))
         }
+        Need::Signature { name } if is_own(ctx, name) => declare_as_there(plan, ctx, name),
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
@@ -45,6 +46,78 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         Need::Export { symbol } => Ok(take_export(plan, ctx, tu, symbol)),
         Need::Diagnostic { message } => Err(message.clone()),
     }
+}
+
+/// The driver defines the function, and others may call it.
+fn is_own(ctx: &Context<'_>, name: &str) -> bool {
+    let mut all = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
+    all.any(|f| f.name == name && !f.is_static)
+}
+
+/// A function of the driver's that the target's header declares with other `const` parameters gets these: it is then the function
+/// that the target's modules call, by the same version of its type.
+fn declare_as_there(plan: &mut Plan, ctx: &Context<'_>, name: &str) -> Result<bool, String> {
+    let mut changed = false;
+    let all = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
+    for function in all.filter(|f| f.name == name && !f.is_static) {
+        let other = || format!("{name}() is declared with other parameters on the target");
+        let wanted =
+            check::const_of_parameters(name, &function.sig, ctx.target).ok_or_else(other)?;
+        let (file, start) = place(ctx, &function.start)?;
+        let text =
+            std::fs::read_to_string(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+        for edit in const_edits(&text, start, name, &wanted).ok_or_else(other)? {
+            changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+        }
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("const parameters of {name}"),
+        origin: "the target's own declaration".to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    });
+    Ok(changed)
+}
+
+/// Gives or takes `const` in the head of the definition that starts at a place.
+fn const_edits(
+    text: &str,
+    start: usize,
+    name: &str,
+    wanted: &std::collections::BTreeMap<usize, bool>,
+) -> Option<Vec<Edit>> {
+    let head = text.get(start..)?;
+    let at = start + lex::find(head.as_bytes(), 0, name.as_bytes())? + name.len();
+    let open = at + text.get(at..)?.find('(')?;
+    let close = lex::closing(text.as_bytes(), open)?;
+    let inner = text.get(open + 1..close)?;
+    let mut from = open + 1;
+    let mut edits = Vec::new();
+    for (i, parameter) in lex::arguments(inner).iter().enumerate() {
+        let begin = from + text.get(from..close)?.find(parameter.as_str())?;
+        from = begin + parameter.len();
+        let Some(gains) = wanted.get(&i) else {
+            continue;
+        };
+        edits.push(match gains {
+            true => Edit {
+                start: begin,
+                end: begin,
+                text: "const ".to_owned(),
+            },
+            false => {
+                let word = begin + lex::find(parameter.as_bytes(), 0, b"const")?;
+                let blanks = text.get(word + 5..)?.len() - text.get(word + 5..)?.trim_start().len();
+                Edit {
+                    start: word,
+                    end: word + 5 + blanks,
+                    text: String::new(),
+                }
+            }
+        });
+    }
+    Some(edits)
 }
 
 /// The header of a structure, where it declares what the driver itself exports: the driver is what stands behind that header,
@@ -619,4 +692,20 @@ fn written(ctx: &Context<'_>, function: &LocalFunction) -> Result<Option<Range<u
         *token == lex::Token::Word && rest.get(range.clone()) == Some(function.name.as_bytes())
     });
     Ok(names.next().map(|(_, r)| start + r.start..start + r.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_takes_the_const_of_the_targets_declaration() {
+        let text = "bool f(const struct d *d,\n\t struct e *e)\n{\n}\n";
+        let wanted = [(0, false), (1, true)].into();
+        let mut out = text.to_owned();
+        for edit in const_edits(text, 0, "f", &wanted).unwrap().iter().rev() {
+            out.replace_range(edit.start..edit.end, &edit.text);
+        }
+        assert_eq!(out, "bool f(struct d *d,\n\t const struct e *e)\n{\n}\n");
+    }
 }

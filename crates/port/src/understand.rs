@@ -144,7 +144,16 @@ fn provided_header(name: &str, spot: &Spot<'_>, home: &View, target: &View) -> V
         )
     });
     match declared {
-        Some(def) if !local && target.has(name) => vec![Need::Header { header: def.header }],
+        Some(def)
+            if !local
+                && target.has(name)
+                && crate::check::hands_over_nothing(&def.header, home, target) =>
+        {
+            vec![Need::Header { header: def.header }]
+        }
+        Some(_) if !local && target.has(name) => vec![Need::Signature {
+            name: name.to_owned(),
+        }],
         _ => Vec::new(),
     }
 }
