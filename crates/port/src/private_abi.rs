@@ -51,9 +51,14 @@ pub fn apart(
         let there = std::fs::read_to_string(trees.target.join(place)).ok()?;
         Some((text, there))
     };
-    let files = driver.sources().unwrap_or_default().into_iter();
-    let headers = files.filter(|f| f.extension().is_some_and(|e| e == "h"));
-    for (ours, theirs) in headers.filter_map(|f| texts(&f)) {
+    let files = driver.sources().unwrap_or_default();
+    let is_c = |f: &&PathBuf| f.extension().is_some_and(|e| e == "c" || e == "h");
+    let read = |f: &PathBuf| std::fs::read_to_string(driver.dir.join(f)).unwrap_or_default();
+    let code: Vec<String> = files.iter().filter(is_c).map(read).collect();
+    let headers = files
+        .iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "h"));
+    for (ours, theirs) in headers.filter_map(texts) {
         if difference(&ours, &theirs, &symbols).is_none() {
             continue;
         }
@@ -62,7 +67,8 @@ pub fn apart(
             .iter()
             .filter(|s| ours.functions.contains_key(s.as_str()));
         let by_it: Vec<String> = by_it.map(|s| (*s).clone()).collect();
-        if ours.lays_out_otherwise(&theirs, &by_it) {
+        let mut other = ours.lays_out_otherwise(&theirs, &by_it).into_iter();
+        if other.any(|(name, moved)| code.iter().any(|text| looks_inside(text, name, &moved))) {
             out.structures.extend(by_it.iter().cloned());
         }
         out.symbols.extend(by_it);
@@ -217,21 +223,19 @@ impl Declared {
         out
     }
 
-    /// A structure that some functions are handed has other members; more of them at its end alone do not count.
-    fn lays_out_otherwise(&self, other: &Self, symbols: &[String]) -> bool {
-        let handed = self.handed_over(symbols);
-        let members = |text: &'_ str| text.trim_end_matches([';', '}', ' ']).to_owned();
-        let differs = |(name, text): (&String, &String)| {
-            other.records.get(name).is_some_and(|there| {
-                let (here, there) = (members(text), members(there));
-                !here.starts_with(&there) && !there.starts_with(&here)
-            })
+    /// The structures that some functions are handed and that have other members, with those that stand elsewhere for it; more
+    /// of them at the end alone do not count.
+    fn lays_out_otherwise(&self, other: &Self, symbols: &[String]) -> Vec<(&String, Vec<String>)> {
+        let moved = |name: &String| {
+            let (here, there) = (
+                members(self.records.get(name)?),
+                members(other.records.get(name)?),
+            );
+            let first = here.iter().zip(&there).position(|(a, b)| a != b)?;
+            Some(here.iter().skip(first).map(|m| name_of(m)).collect())
         };
-        let all = self
-            .records
-            .iter()
-            .filter(|(name, _)| handed.contains(name));
-        all.into_iter().any(differs)
+        let all = self.handed_over(symbols).into_iter();
+        all.filter_map(|name| Some((name, moved(name)?))).collect()
     }
 
     fn read(text: &str) -> Self {
@@ -277,6 +281,56 @@ impl Declared {
     }
 }
 
+/// The members of a structure in a form that tells layouts apart: of a pointer, to whatever, the name alone.
+fn members(text: &str) -> Vec<String> {
+    let inside = text.split_once('{').map_or("", |(_, rest)| rest);
+    let member = |declaration: &str| match declaration.split_once("( *") {
+        Some((_, rest)) => format!(
+            "* {}",
+            rest.split(' ').find(|w| !w.is_empty()).unwrap_or_default()
+        ),
+        None => match declaration.rsplit_once("* ") {
+            Some((_, name)) => format!("* {}", name.trim()),
+            None => declaration.trim().to_owned(),
+        },
+    };
+    inside
+        .split(';')
+        .map(member)
+        .filter(|m| !m.is_empty() && m != "}")
+        .collect()
+}
+
+/// The name that a member's declaration declares.
+fn name_of(member: &str) -> String {
+    let plain = member.split(['[', ':']).next().unwrap_or_default();
+    lex::words(plain).pop().unwrap_or_default()
+}
+
+/// A text has a structure by value, or looks at a member that has moved, behind a pointer to it: what it only hands on may be laid
+/// out as it likes.
+fn looks_inside(text: &str, tag: &str, moved: &[String]) -> bool {
+    let tokens: Vec<&str> = lex::tokens(text.as_bytes())
+        .filter_map(|(_, range)| text.get(range))
+        .collect();
+    let mut pointers: BTreeSet<&str> = BTreeSet::new();
+    for window in tokens.windows(4) {
+        if window[0] != "struct" || window[1] != tag {
+            continue;
+        }
+        match (window[2], window[3]) {
+            ("*", name) => drop(pointers.insert(name)),
+            // Its own definition, or the declaration that there is one.
+            ("{" | ";", _) => {}
+            _ => return true,
+        }
+    }
+    let behind = |w: &[&str]| {
+        pointers.contains(w[0]) && w[1] == "-" && w[2] == ">" && moved.iter().any(|m| m == w[3])
+    };
+    tokens.windows(4).any(behind)
+}
+
 /// A prototype without `extern` and without the names of its parameters, which mean nothing to a caller.
 fn without_names(words: &[&str], open: usize) -> String {
     let mut out: Vec<&str> = Vec::new();
@@ -316,7 +370,9 @@ mod tests {
     fn another_layout_counts_where_it_is_handed_over() {
         let otherwise = |ours: &str, theirs: &str| {
             let (ours, theirs) = (Declared::read(ours), Declared::read(theirs));
-            ours.lays_out_otherwise(&theirs, &["f".to_owned()])
+            !ours
+                .lays_out_otherwise(&theirs, &["f".to_owned()])
+                .is_empty()
         };
         let with = |members: &str| {
             format!(
@@ -328,6 +384,24 @@ mod tests {
         assert!(!otherwise(&with("int a;"), &with("int a;")));
         let apart = |members: &str| format!("struct in {{ {members} }};\nint f(int s);");
         assert!(!otherwise(&apart("int b; int a;"), &apart("int a;")));
+        assert!(!otherwise(
+            &with("int (*f)(int); char *p;"),
+            &with("long (*f)(long); u8 *p;")
+        ));
+    }
+
+    #[test]
+    fn what_is_only_handed_on_has_any_layout() {
+        for (text, inside) in [
+            ("struct s; int f(struct s *p) { return g(p); }", false),
+            ("struct s { int a; };\nint f(struct s *p);", false),
+            ("int f(struct s *p) { return p->a; }", true),
+            ("int f(struct s *p) { return p->first; }", false),
+            ("struct t { struct s first; };", true),
+            ("f(sizeof(struct s));", true),
+        ] {
+            assert_eq!(looks_inside(text, "s", &["a".to_owned()]), inside, "{text}");
+        }
     }
 
     #[test]

@@ -26,7 +26,10 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
         {
             Ok(plan.events.insert(name.clone()))
         }
-        Need::Signature { name } if is_own(ctx, name) => declare_as_there(plan, ctx, name),
+        Need::Signature { name } if is_own(ctx, name) => match is_inline(ctx, name) {
+            true => Ok(plan.tus[tu].own.insert(name.clone())),
+            false => declare_as_there(plan, ctx, name),
+        },
         Need::Name { name, .. } => Ok(plan.tus[tu].names.insert(name.clone())),
         Need::Moved { name } => take_moved(&mut plan.tus[tu], ctx, name),
         Need::Signature { name } => Ok(take_signature(&mut plan.tus[tu], ctx, name)),
@@ -52,6 +55,13 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
 fn is_own(ctx: &Context<'_>, name: &str) -> bool {
     let mut all = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
     all.any(|f| f.name == name && !f.is_static)
+}
+
+/// The target's header has the function with its body: nobody calls another module's.
+fn is_inline(ctx: &Context<'_>, name: &str) -> bool {
+    let defs = ctx.target.facts.defs(name);
+    defs.iter()
+        .any(|d| matches!(d.detail, Detail::Function { body: true, .. }))
 }
 
 /// A function of the driver's that the target's header declares with other `const` parameters gets these: it is then the function
