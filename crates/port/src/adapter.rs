@@ -1,8 +1,8 @@
 //! Adapters: a generated function of the target's callback type that calls the driver's own.
 
-use crate::cfn;
 use crate::gap::Risk;
 use crate::view::View;
+use crate::{cfn, lex};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Signature, Ty};
 
@@ -171,10 +171,32 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
         .zip(&places)
         .filter(|(_, place)| place.is_none());
     let returns = ret.is_some() && wanted.have.ret.canonical == "void";
+    // An adapter of other parameters is for the way back.
+    let meant = |a: &String| takes(a).is_none_or(|n| n == wanted.want.params.len());
+    if adapter.as_ref().is_some_and(|a| !meant(a)) {
+        return false;
+    }
     adapter.is_some()
         || params.is_empty()
         || returns
         || lost.any(|(p, _)| told(Some(evolution), &p.ty).is_some())
+}
+
+/// How many parameters a written-out adapter takes.
+#[must_use]
+pub fn takes(adapter: &str) -> Option<usize> {
+    const NAME: &str = "{name}";
+    let open = adapter.find(NAME)? + NAME.len();
+    if adapter.as_bytes().get(open) != Some(&b'(') {
+        return None;
+    }
+    let close = lex::closing(adapter.as_bytes(), open)?;
+    let list = lex::arguments(adapter.get(open + 1..close)?);
+    Some(
+        list.iter()
+            .filter(|p| !p.is_empty() && *p != "void")
+            .count(),
+    )
 }
 
 fn whole(evolution: &Evolution) -> Option<String> {

@@ -24,13 +24,6 @@ pub enum From {
     Expression(String),
 }
 
-/// How many parameters an adapter takes.
-#[must_use]
-pub fn takes(adapter: &str) -> Option<usize> {
-    let head = adapter.find("{name}")? + "{name}".len();
-    brackets(adapter, head).map(|(params, _)| params.len())
-}
-
 /// Reads an adapter; `None` where it does more than to call the driver's function with what can be said in expressions.
 #[must_use]
 pub fn read(adapter: &str) -> Option<Forward> {
@@ -122,7 +115,10 @@ static int {name}(struct net_device *dev, struct p *params, struct nlattr *tb[],
 }
 ";
         let read = read(text).unwrap();
-        assert_eq!((takes(text), &read.ret), (Some(4), &None));
+        assert_eq!(
+            (kspan_port::adapter::takes(text), &read.ret),
+            (Some(4), &None)
+        );
         let expression = |e: &str| From::Expression(e.to_owned());
         assert_eq!(
             read.from,

@@ -1147,7 +1147,7 @@ impl<'a> Job<'a> {
         let is_meant = |e: &&Evolution| match &e.kind {
             Kind::Callback {
                 adapter: Some(a), ..
-            } => forward::takes(a).is_none_or(|n| n == want.params.len()),
+            } => kspan_port::adapter::takes(a).is_none_or(|n| n == want.params.len()),
             _ => true,
         };
         known.find(|e| e.applies_to(self.target) && is_meant(e))
