@@ -6,7 +6,8 @@ use crate::view::View;
 use crate::{cfn, event, understand};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, Def, Detail, Loc, Signature, Use, UseKind};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 /// A need of one source file with the places where it arises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,7 @@ fn of_tu(
         }
     };
     let reached = reached(tu, target);
+    let mut texts = Texts::default();
     // What the driver's own kernel headers define comes with them.
     let own = |u: &&Use| u.kind != UseKind::Header && driver.owns_header(&u.header);
     for used in tu
@@ -61,6 +63,7 @@ fn of_tu(
         .uses
         .iter()
         .filter(|u| u.via_macro.is_none() && !own(u) && !u.name.starts_with("CONFIG_"))
+        .filter(|u| u.kind != UseKind::Field || texts.says(u))
     {
         // What has another meaning there may stand in another header, too: the header alone would hide that.
         let meant = reshaped(used, home, target, library).map(|need| (need, true));
@@ -95,6 +98,24 @@ fn of_tu(
             hard,
         })
         .collect()
+}
+
+/// Files of the driver, as far as they were asked for.
+#[derive(Default)]
+struct Texts(HashMap<PathBuf, Vec<u8>>);
+
+impl Texts {
+    /// The name stands where it is used: a macro of the kernel by another name may have made the use (`d_iname`), and the target
+    /// may have that.
+    fn says(&mut self, used: &Use) -> bool {
+        let read = |at: &Loc| std::fs::read(&at.file).unwrap_or_default();
+        let text = self
+            .0
+            .entry(used.at.file.clone())
+            .or_insert_with(|| read(&used.at));
+        let there = text.get(used.at.offset as usize..).unwrap_or_default();
+        there.is_empty() || there.starts_with(used.name.as_bytes())
+    }
 }
 
 /// All headers that the file's own includes bring in on the target.

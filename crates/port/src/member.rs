@@ -554,7 +554,10 @@ impl Used {
                 });
             return (!addressed).then(|| Self::read(whole, object));
         };
-        let opens = match before.map(|i| &all[i]) {
+        // What stands before the statement, directives left aside.
+        let cut = without_directives(bytes[..whole.start].trim_ascii_end()).len();
+        let opener = all[..first].iter().rfind(|(_, r)| r.end <= cut);
+        let opens = match opener {
             None => true,
             Some((Token::Punct(p), _)) => matches!(p, b';' | b'{' | b'}' | b')' | b':'),
             Some((Token::Word, r)) => matches!(&bytes[r.clone()], b"else" | b"do"),
@@ -674,7 +677,7 @@ pub fn initialiser(bytes: &[u8], start: usize, field: &str) -> Option<Initialise
     let dot = bytes[..start]
         .iter()
         .rposition(|b| !b.is_ascii_whitespace())?;
-    let before = without_continuations(&bytes[..dot]);
+    let before = without_directives(without_continuations(&bytes[..dot]));
     // What stands before the dot must be the start of an initialiser; after a comment it is taken on trust.
     let opens = matches!(before.last(), Some(b'{' | b',')) || before.ends_with(b"*/");
     if bytes[dot] != b'.' || !opens {
@@ -708,6 +711,17 @@ fn without_continuations(text: &[u8]) -> &[u8] {
         text = line.trim_ascii_end();
     }
     text
+}
+
+/// A text without the directives that stand on lines of their own at its end, and the blanks before them.
+fn without_directives(mut text: &[u8]) -> &[u8] {
+    loop {
+        let start = text.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+        if !text[start..].trim_ascii_start().starts_with(b"#") {
+            return text;
+        }
+        text = text[..start].trim_ascii_end();
+    }
 }
 
 /// Past the inner members and indices of a designator: where `=` should stand.
@@ -770,6 +784,16 @@ mod tests {
     }
 
     #[test]
+    fn an_initialiser_stands_behind_a_directive() {
+        let text = b"x = {\n\t.a = 1,\n#ifdef A\n\t.b = 2,\n#endif\n\t.ops = f,\n};";
+        let start = lex::find(text, 0, b"ops").unwrap();
+        let found = initialiser(text, start, "ops").unwrap();
+        assert_eq!(&text[found.whole], b".ops = f,");
+        let none = b"x = y;\n#endif\n\t.ops = f,";
+        assert!(initialiser(none, lex::find(none, 0, b"ops").unwrap(), "ops").is_none());
+    }
+
+    #[test]
     fn an_initialiser_stands_in_a_macro_too() {
         let text = b"#define E(v, d) { \\\n\t.vendor = v, \\\n\t.data_ptr = d \\\n}\n";
         let start = memchr::memmem::find(text, b"data_ptr").unwrap();
@@ -825,6 +849,10 @@ mod tests {
         assert_eq!(
             replaced("if (x) f(a)->b[1].mem =\n\t3;", "mem", None, None).unwrap(),
             "if (x) (void)(\n\t3) /* kspan: no .mem on the target */;"
+        );
+        assert_eq!(
+            replaced("f();\n#endif\n\n\ta.mem = 3;", "mem", None, None).unwrap(),
+            "f();\n#endif\n\n\t(void)( 3) /* kspan: no .mem on the target */;"
         );
         for kept in [
             "y = a->mem;",
