@@ -409,6 +409,12 @@ impl Builder<'_> {
                 }
                 None => {}
             }
+            if let Some(other) = self.taken_value(&siblings, value) {
+                return Err(format!(
+                    "{} has the value that {other} has on the target",
+                    def.name
+                ));
+            }
         }
         self.include_origin(&def.header);
         self.push(Unit {
@@ -421,6 +427,29 @@ impl Builder<'_> {
             replaces: false,
         });
         Ok(())
+    }
+
+    /// A constant that only the target's form of an enumeration has, with a value that another one has at home: the target's code
+    /// would take the one for the other.
+    fn taken_value(&self, siblings: &[String], value: i64) -> Option<String> {
+        let (home, target) = (&self.sources.home.facts, &self.sources.target.facts);
+        let constant = |d: &Def| match &d.detail {
+            Detail::EnumConst { value, parent } => Some((*value, parent.clone())),
+            _ => None,
+        };
+        let known = siblings.iter().flat_map(|s| target.defs(s));
+        let (def, parent) = known
+            .filter_map(|d| constant(&d).map(|(_, parent)| (d, parent)))
+            .next()?;
+        let has = |facts: &Facts, name: &String| {
+            let defs = facts.defs(name);
+            defs.iter()
+                .any(|d| constant(d).is_some_and(|(v, _)| v == value))
+        };
+        let other = |name: &String| !is_count(name) && has(target, name) && !has(home, name);
+        enumeration_in(target, &def, &parent)
+            .into_iter()
+            .find(other)
     }
 
     /// No constant of the target's enumeration is greater.
