@@ -684,7 +684,9 @@ impl Builder<'_> {
                     && !check::is_served(&word, false, home, target)
             };
             if target.has(&word) && !called() {
-                self.include_for(&word);
+                if !check::is_other_word(&word, text, target) {
+                    self.include_for(&word);
+                }
                 continue;
             }
             if only_pointed_at(text, &word) && self.evolution(&word).is_none() {

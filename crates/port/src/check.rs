@@ -329,6 +329,18 @@ pub fn serves(there: &Def, at_home: &Def) -> bool {
     is_macro(there) || is_macro(at_home) || is_type(there) == is_type(at_home)
 }
 
+/// The kernel knows the word as a structure's or enumeration's tag alone (`enum state`), and the text does not name that: it is
+/// a variable or a member of the same name.
+#[must_use]
+pub fn is_other_word(word: &str, text: &str, view: &View) -> bool {
+    let is_tag = |d: &Def| matches!(d.detail, Detail::Record { .. } | Detail::Enum { .. });
+    let defs = view.facts.defs(word);
+    let tagged = |keyword: &str| text.contains(&format!("{keyword} {word}"));
+    !defs.is_empty()
+        && defs.iter().all(is_tag)
+        && !["struct", "union", "enum"].into_iter().any(tagged)
+}
+
 /// A tag or typedef, as against what an expression can name.
 #[must_use]
 pub fn is_type(def: &Def) -> bool {

@@ -341,7 +341,7 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
                 name: name.clone(),
                 kind: NameKind::Unknown,
             });
-        } else if about_a_name {
+        } else if about_a_name && !crate::check::is_other_word(name, message, target) {
             out.push(Need::Moved { name: name.clone() });
         }
     }
