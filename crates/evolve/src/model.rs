@@ -293,6 +293,10 @@ pub struct InUpgrade {
     /// `{1}`, `{2}` are the call's further arguments.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub into: BTreeMap<String, String>,
+    /// What stands for an assignment to a member that became constant, by operator (`=`, `|=`, `&= ~`); `{0}` is a pointer to the
+    /// structure, `{1}` the value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub assign: BTreeMap<String, String>,
     /// An expression that stands for every use of a member; `{0}` is a pointer to the structure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
@@ -317,10 +321,16 @@ pub struct InUpgrade {
 }
 
 impl InUpgrade {
+    /// It speaks of writes to a member that the target has as constant.
+    #[must_use]
+    pub fn is_of_constant(&self) -> bool {
+        self.element.is_some() || !self.into.is_empty() || !self.assign.is_empty()
+    }
+
     /// It speaks of a member that the target may well have, of another kind.
     #[must_use]
     pub fn is_of_member(&self) -> bool {
-        self.element.is_some() || !self.into.is_empty() || self.place.is_some()
+        self.is_of_constant() || self.place.is_some()
     }
 }
 

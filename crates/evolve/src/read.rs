@@ -271,7 +271,7 @@ fn check(evolution: &Evolution) -> Result<(), String> {
     let upgrade = &evolution.upgrade;
     if upgrade.is_of_member() && !matches!(evolution.kind, Kind::Access { .. }) {
         return Err(format!(
-            "evolution `{id}`: `upgrade.element`, `.into` and `.place` are for a member; give it the kind `access`"
+            "evolution `{id}`: `upgrade.element`, `.into`, `.assign` and `.place` are for a member; give it the kind `access`"
         ));
     }
     if let Some(made) = &upgrade.function

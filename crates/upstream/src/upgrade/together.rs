@@ -49,7 +49,7 @@ fn filled(form: &str, parts: &[Part]) -> Vec<Piece> {
 
 /// Writes to members whose data is constant on the target become calls.
 pub fn settle_constants(job: &mut Job<'_>) {
-    let writes = |e: &&Evolution| e.upgrade.element.is_some() || !e.upgrade.into.is_empty();
+    let writes = |e: &&Evolution| e.upgrade.is_of_constant();
     let (library, target) = (job.library, job.target);
     for e in library.all().iter().filter(writes) {
         let kspan_evolve::Kind::Access { record, field, .. } = &e.kind else {
@@ -157,7 +157,54 @@ fn written(text: &str, at: usize, field: &str, forms: &InUpgrade) -> Option<Edit
     let object = member::bare_pointer(&object);
     match forms.element.as_deref() {
         Some(form) if follows(text, whole.end) == Some('[') => element(text, &whole, object, form),
-        _ => handed(text, &whole, &object, forms),
+        _ => {
+            assigned(text, &whole, &object, forms).or_else(|| handed(text, &whole, &object, forms))
+        }
+    }
+}
+
+/// `object->member = value` as a statement, by the form for its operator.
+fn assigned(text: &str, whole: &Range<usize>, object: &str, forms: &InUpgrade) -> Option<Edit> {
+    let rest = text.get(whole.end..)?;
+    let lead = rest.len() - rest.trim_start().len();
+    let by = |operator: &str| {
+        let words: Vec<&str> = operator.split(' ').collect();
+        let mut at = whole.end + lead;
+        for word in words {
+            let rest = text.get(at..)?;
+            at += rest.len() - rest.trim_start().len();
+            at = text
+                .get(at..)?
+                .starts_with(word)
+                .then_some(at + word.len())?;
+        }
+        (operator != "=" || !text.get(at..)?.starts_with('=')).then_some(at)
+    };
+    // `&= ~` before `&=`.
+    let longest = forms.assign.iter().rev();
+    let (form, from) = longest.filter_map(|(o, f)| Some((f, by(o)?))).next()?;
+    let end = lex::expression_end(text.as_bytes(), from)?;
+    let value = trimmed(text, from..end)?;
+    let parts = [
+        Part::Text(object.to_owned()),
+        Part::Kept(unwrapped(text, value.clone())),
+    ];
+    (text.as_bytes().get(end) == Some(&b';') && opens_statement(text, whole.start)).then(|| Edit {
+        start: whole.start,
+        end: value.end,
+        pieces: filled(form, &parts),
+    })
+}
+
+/// An expression without the brackets that are all around it.
+fn unwrapped(text: &str, range: Range<usize>) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let all = bytes.get(range.start) == Some(&b'(')
+        && lex::closing(bytes, range.start) == range.end.checked_sub(1);
+    if all {
+        range.start + 1..range.end - 1
+    } else {
+        range
     }
 }
 
@@ -351,6 +398,42 @@ pub fn made<'a>(job: &Job<'a>, function: &str) -> Option<(&'a Evolution, Result<
 mod tests {
     use super::super::edit::apply;
     use super::*;
+
+    #[test]
+    fn an_assignment_to_a_constant_member_becomes_a_call() {
+        let forms = InUpgrade {
+            assign: [
+                ("=".to_owned(), "reset({0}, {1})".to_owned()),
+                ("|=".to_owned(), "set({0}, {1})".to_owned()),
+                ("&= ~".to_owned(), "clear({0}, {1})".to_owned()),
+            ]
+            .into(),
+            ..InUpgrade::default()
+        };
+        let made = |text: &str| {
+            let at = text.find("flags").unwrap();
+            let edit = written(text, at, "flags", &forms)?;
+            Some(
+                String::from_utf8(super::super::edit::apply(text.as_bytes(), &[edit]).text)
+                    .unwrap(),
+            )
+        };
+        for (from, to) in [
+            ("{ v->flags |= A | B; }", "{ set(v, A | B); }"),
+            ("{ v.flags &= ~(A | B); }", "{ clear(&v, A | B); }"),
+            ("{ v->flags &= ~A; }", "{ clear(v, A); }"),
+            ("{ v->flags = A; }", "{ reset(v, A); }"),
+        ] {
+            assert_eq!(made(from).as_deref(), Some(to));
+        }
+        for kept in [
+            "{ x = v->flags; }",
+            "{ if (v->flags == A) ; }",
+            "{ v->flags &= A; }",
+        ] {
+            assert_eq!(made(kept), None, "{kept}");
+        }
+    }
     use std::collections::BTreeMap;
 
     fn constant() -> InUpgrade {
