@@ -104,7 +104,7 @@ pub fn rewrites(text: &str, evolution: &Evolution) -> Vec<(String, Edit)> {
     let edit = |call: &Call| {
         let declared = declaration(&calls, call, |name| writes.contains_key(name))?;
         let new = filled(writes.get(&declared.name)?, &declared.arguments);
-        (text.get(call.range.clone()) != Some(new.as_str())).then(|| Edit {
+        (text.get(call.range.clone()) != Some(new.as_str())).then_some(Edit {
             start: call.range.start,
             end: call.range.end,
             text: new,

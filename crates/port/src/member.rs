@@ -249,10 +249,10 @@ fn rename_member(
             text: target.to_owned(),
         }];
         let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
-        if let Some((inner, _)) = target.split_once('.') {
-            if initialiser(&bytes, start, field).is_some() {
-                edits.extend(nested::spread(&bytes, start, inner)?);
-            }
+        if let Some((inner, _)) = target.split_once('.')
+            && initialiser(&bytes, start, field).is_some()
+        {
+            edits.extend(nested::spread(&bytes, start, inner)?);
         }
         for edit in edits {
             let added = plan.edits.nest(&file, edit, &bytes);
