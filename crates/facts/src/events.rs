@@ -15,27 +15,23 @@ fn is_stage(spelling: &str) -> bool {
     spelling == "trace/trace_events.h" || spelling.starts_with("trace/stages/")
 }
 
-/// The functions of the kernel's tracepoints; of names that other headers define (`known`) none.
-pub fn functions(
+/// The macros of tracepoints with parameters, and the functions of the kernel's own tracepoints, each where it first stands; of names
+/// that other headers define (`known`) none.
+pub fn read(
     headers: &Headers,
     all: &[(String, PathBuf)],
     known: impl Fn(&str) -> bool,
 ) -> Vec<(File, Vec<Raw>)> {
     let mut seen = BTreeSet::new();
-    let of_events = |(spelling, _): &&(String, PathBuf)| spelling.starts_with("trace/events/");
     let mut out = Vec::new();
-    for (spelling, path) in all.iter().filter(of_events) {
+    for (spelling, path) in all {
+        let definitions = match spelling.as_str() {
+            s if is_stage(s) => macros,
+            s if s.starts_with("trace/events/") => functions,
+            _ => continue,
+        };
         let text = std::fs::read(path).unwrap_or_default();
-        let mut own: Vec<Raw> = events(&text)
-            .into_iter()
-            .flat_map(|(name, offset, line)| {
-                let made = |name| made(name, offset, line, &text);
-                [
-                    made(format!("trace_{name}")),
-                    made(format!("trace_{name}_enabled")),
-                ]
-            })
-            .collect();
+        let mut own = definitions(&text);
         own.retain(|raw| !known(&raw.name) && seen.insert(raw.name.clone()));
         let file = File {
             path: path.clone(),
@@ -46,6 +42,18 @@ pub fn functions(
         out.push((file, own));
     }
     out
+}
+
+/// `trace_x()` and `trace_x_enabled()` of each tracepoint.
+fn functions(text: &[u8]) -> Vec<Raw> {
+    let of = |(name, offset, line): (String, usize, u32)| {
+        let made = |name| made(name, offset, line, text);
+        [
+            made(format!("trace_{name}")),
+            made(format!("trace_{name}_enabled")),
+        ]
+    };
+    events(text).into_iter().flat_map(of).collect()
 }
 
 /// A function that a macro makes at a place.
@@ -87,16 +95,9 @@ fn events(text: &[u8]) -> Vec<(String, usize, u32)> {
             continue;
         };
         let name = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '(');
-        let next = || {
-            text.get(offset..)
-                .and_then(|t| t.split(|b| *b == b'\n').next())
-        };
-        let more = || {
-            next()
-                .and_then(|l| std::str::from_utf8(l).ok())
-                .unwrap_or_default()
-        };
-        let arguments = format!("{name} {}", more());
+        let next = text.get(offset..).unwrap_or_default();
+        let next = next.split(|b| *b == b'\n').next().unwrap_or_default();
+        let arguments = format!("{name} {}", String::from_utf8_lossy(next));
         let which = usize::from(word.starts_with("DEFINE_EVENT"));
         let argument = arguments.split(',').nth(which).unwrap_or_default().trim();
         let name: String = argument
@@ -121,34 +122,11 @@ fn invoked(line: &[u8]) -> Option<(&str, &str)> {
     is_it.then(|| (word, line.get(word.len()..).unwrap_or_default()))
 }
 
-/// The macros with parameters, each where it first stands; of names that other headers define (`known`) none.
-pub fn macros(
-    headers: &Headers,
-    all: &[(String, PathBuf)],
-    known: impl Fn(&str) -> bool,
-) -> Vec<(File, Vec<Raw>)> {
-    let mut seen = BTreeSet::new();
-    let mut out = Vec::new();
-    for (spelling, path) in all.iter().filter(|(spelling, _)| is_stage(spelling)) {
-        let text = std::fs::read(path).unwrap_or_default();
-        let mut own = definitions(&text);
-        own.retain(|raw| !known(&raw.name) && seen.insert(raw.name.clone()));
-        let file = File {
-            path: path.clone(),
-            header: spelling.clone(),
-            relative: headers.relative(path),
-            text,
-        };
-        out.push((file, own));
-    }
-    out
-}
-
 /// `#define NAME(…)` with its continuations.
-fn definitions(text: &[u8]) -> Vec<Raw> {
+fn macros(text: &[u8]) -> Vec<Raw> {
     let mut out = Vec::new();
     let (mut offset, mut number) = (0, 0);
-    let mut lines = text.split_inclusive(|b| *b == b'\n').peekable();
+    let mut lines = text.split_inclusive(|b| *b == b'\n');
     while let Some(line) = lines.next() {
         let (start, first) = (offset, number + 1);
         (offset, number) = (offset + line.len(), number + 1);
@@ -216,7 +194,7 @@ mod tests {
     #[test]
     fn macros_with_parameters_and_their_lines() {
         let text = b"#undef __a\n#define __a(x, y) \\\n\tdo { } \\\n\twhile (0)\n#define B 1\n#define __c(z)\\\n z\n#define D (1)";
-        let found = definitions(text);
+        let found = macros(text);
         let names: Vec<(&str, (u32, u32))> =
             found.iter().map(|r| (r.name.as_str(), r.lines)).collect();
         assert_eq!(names, [("__a", (2, 4)), ("__c", (6, 7))]);

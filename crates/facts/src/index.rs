@@ -261,10 +261,7 @@ fn merge(
     }
     let of_events = {
         let names: FxHashSet<&str> = raws.iter().map(|(_, raw)| raw.name.as_str()).collect();
-        let known = |name: &str| names.contains(name);
-        let mut found = events::macros(headers, &all, known);
-        found.extend(events::functions(headers, &all, known));
-        found
+        events::read(headers, &all, |name| names.contains(name))
     };
     for (file, list) in of_events {
         raws.extend(list.into_iter().map(|raw| (files.len(), raw)));

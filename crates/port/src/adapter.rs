@@ -380,6 +380,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_adapters_parameters_are_counted() {
+        assert_eq!(
+            takes("static int {name}(struct a *a, int (*f)(int, int), u8 b[2])\n{\n}\n"),
+            Some(3)
+        );
+        assert_eq!(takes("static int {name}(void)\n{\n}\n"), Some(0));
+        assert_eq!(takes("static int {name};"), None);
+    }
+
+    #[test]
     fn a_number_that_nobody_gives_back_is_a_change_of_behaviour() {
         let output = |text: &str| is_output(&signature(text).params[0].ty);
         assert!(output("int (*)(int *)") && output("int (*)(bool *)"));

@@ -145,10 +145,8 @@ fn owner(used: &Use, home: &View, target: &View, library: &Library) -> Option<Fi
         KernelView::macro_body(view, &used.name).is_some_and(|body| body.contains("THIS_MODULE"))
     };
     let repaired = || {
-        let known = library.for_name(&used.name).into_iter();
-        known
-            .into_iter()
-            .any(|e| e.applies_to(target) && !e.applies_to(home))
+        let mut known = library.for_name(&used.name).into_iter();
+        known.any(|e| e.applies_to(target) && !e.applies_to(home))
     };
     if !notes(home) || notes(target) || !target.has(&used.name) || repaired() {
         return None;

@@ -133,24 +133,38 @@ pub fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word)
 }
 
-/// Arguments at their own commas, without blanks around them.
+/// Ranges between commas outside of brackets; blanks around each are left out.
 #[must_use]
-pub fn arguments(text: &str) -> Vec<String> {
-    let bytes = text.as_bytes();
+pub fn split(text: &str) -> Vec<Range<usize>> {
     let (mut depth, mut start, mut out) = (0usize, 0, Vec::new());
-    for (token, range) in tokens(bytes) {
+    for (token, range) in tokens(text.as_bytes()) {
         match token {
             Token::Punct(b'(' | b'[' | b'{') => depth += 1,
             Token::Punct(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
             Token::Punct(b',') if depth == 0 => {
-                out.push(text[start..range.start].trim().to_owned());
+                out.push(trimmed(text, start..range.start));
                 start = range.end;
             }
             _ => {}
         }
     }
-    out.push(text[start..].trim().to_owned());
+    out.push(trimmed(text, start..text.len()));
     out
+}
+
+fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
+    let part = &text[range.clone()];
+    let lead = part.len() - part.trim_start().len();
+    let trail = part.len() - part.trim_end().len();
+    let start = range.start + lead;
+    start..(range.end - trail).max(start)
+}
+
+/// Arguments at their own commas, without blanks around them.
+#[must_use]
+pub fn arguments(text: &str) -> Vec<String> {
+    let parts = split(text).into_iter();
+    parts.map(|range| text[range].to_owned()).collect()
 }
 
 /// Words followed by `(` in a text, each once, less the keywords that look like calls.

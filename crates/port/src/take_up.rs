@@ -8,6 +8,7 @@ use crate::plan::{Context, HeaderPlan, Plan, RemedyKey};
 use crate::{cfn, check, event, lex, member, unqualify};
 use kspan_evolve::Kind;
 use kspan_facts::{Binding, Detail, Loc, LocalFunction};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -95,18 +96,19 @@ fn const_edits(
     text: &str,
     start: usize,
     name: &str,
-    wanted: &std::collections::BTreeMap<usize, bool>,
+    wanted: &BTreeMap<usize, bool>,
 ) -> Option<Vec<Edit>> {
     let head = text.get(start..)?;
-    let at = start + lex::find(head.as_bytes(), 0, name.as_bytes())? + name.len();
-    let open = at + text.get(at..)?.find('(')?;
+    let tokens: Vec<_> = lex::tokens(head.as_bytes()).collect();
+    let is_name = |pair: &&[(lex::Token, Range<usize>)]| {
+        head.get(pair[0].1.clone()) == Some(name) && pair[1].0 == lex::Token::Punct(b'(')
+    };
+    let open = start + tokens.windows(2).find(is_name)?[1].1.start;
     let close = lex::closing(text.as_bytes(), open)?;
     let inner = text.get(open + 1..close)?;
-    let mut from = open + 1;
     let mut edits = Vec::new();
-    for (i, parameter) in lex::arguments(inner).iter().enumerate() {
-        let begin = from + text.get(from..close)?.find(parameter.as_str())?;
-        from = begin + parameter.len();
+    for (i, range) in lex::split(inner).into_iter().enumerate() {
+        let (begin, parameter) = (open + 1 + range.start, inner.get(range)?);
         let Some(gains) = wanted.get(&i) else {
             continue;
         };
@@ -710,12 +712,15 @@ mod tests {
 
     #[test]
     fn a_definition_takes_the_const_of_the_targets_declaration() {
-        let text = "bool f(const struct d *d,\n\t struct e *e)\n{\n}\n";
+        let text = "struct fd *f(const struct d *d,\n\t struct e *e)\n{\n}\n";
         let wanted = [(0, false), (1, true)].into();
         let mut out = text.to_owned();
         for edit in const_edits(text, 0, "f", &wanted).unwrap().iter().rev() {
             out.replace_range(edit.start..edit.end, &edit.text);
         }
-        assert_eq!(out, "bool f(struct d *d,\n\t const struct e *e)\n{\n}\n");
+        assert_eq!(
+            out,
+            "struct fd *f(struct d *d,\n\t const struct e *e)\n{\n}\n"
+        );
     }
 }

@@ -5,7 +5,7 @@
 //! body needs it and nothing tells, the function stays as it is.
 
 use super::edit::{Edit, Piece};
-use super::forward::From;
+use super::forward::Source;
 use super::sites::{Site, columns, whole_lines};
 use super::template::{self, Argument, Template};
 use kspan_facts::{Signature, Ty};
@@ -54,7 +54,7 @@ pub struct Known {
     /// What the callback returns where the driver's function returned nothing.
     pub ret: Option<String>,
     /// Where all parameters of the driver's function come from.
-    pub forward: Option<Vec<From>>,
+    pub forward: Option<Vec<Source>>,
 }
 
 impl Reshape {
@@ -287,7 +287,7 @@ impl Reshape {
         let inner = text.get(open + 1..close).unwrap_or_default();
         let params: Vec<Range<usize>> = match inner.trim() {
             "" | "void" => Vec::new(),
-            _ => template::split(inner)
+            _ => lex::split(inner)
                 .into_iter()
                 .map(|r| open + 1 + r.start..open + 1 + r.end)
                 .collect(),
@@ -692,7 +692,7 @@ fn told_all(
     name: &str,
     have: &Signature,
     want: &Signature,
-    from: &[From],
+    from: &[Source],
 ) -> Result<Matched, String> {
     if from.len() != have.params.len() {
         return Err(format!(
@@ -705,7 +705,7 @@ fn told_all(
     let mut lost = Vec::new();
     for (index, (from, param)) in from.iter().zip(&have.params).enumerate() {
         match from {
-            From::Place(place) => {
+            Source::Place(place) => {
                 let there = want.params.get(*place);
                 let fits =
                     there.is_some_and(|w| same(&param.ty, &w.ty) || convertible(&param.ty, &w.ty));
@@ -719,7 +719,7 @@ fn told_all(
                     }
                 }
             }
-            From::Expression(e) => lost.push((index, Some(e.clone()))),
+            Source::Expression(e) => lost.push((index, Some(e.clone()))),
         }
     }
     Ok((slots, lost, Vec::new()))

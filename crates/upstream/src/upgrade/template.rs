@@ -258,7 +258,7 @@ fn head_of(head: &str) -> Option<(String, Vec<String>)> {
     let list = head.get(open.end..close)?;
     let params = match list.trim() {
         "" | "void" => Vec::new(),
-        _ => split(list)
+        _ => lex::split(list)
             .iter()
             .map(|r| parameter_name(&list[r.clone()]))
             .collect::<Option<_>>()?,
@@ -274,33 +274,6 @@ fn parameter_name(text: &str) -> Option<String> {
     };
     let words = lex::words(inner);
     words.last().cloned()
-}
-
-/// Ranges between commas outside of brackets; blanks around each are left out.
-#[must_use]
-pub fn split(text: &str) -> Vec<Range<usize>> {
-    let (mut depth, mut start, mut out) = (0usize, 0, Vec::new());
-    for (token, range) in lex::tokens(text.as_bytes()) {
-        match token {
-            Token::Punct(b'(' | b'[' | b'{') => depth += 1,
-            Token::Punct(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
-            Token::Punct(b',') if depth == 0 => {
-                out.push(trimmed(text, start..range.start));
-                start = range.end;
-            }
-            _ => {}
-        }
-    }
-    out.push(trimmed(text, start..text.len()));
-    out
-}
-
-fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
-    let part = &text[range.clone()];
-    let lead = part.len() - part.trim_start().len();
-    let trail = part.len() - part.trim_end().len();
-    let start = range.start + lead;
-    start..(range.end - trail).max(start)
 }
 
 /// The expression of a body that is one: `return e;`, `e;`, or nothing.
@@ -463,7 +436,7 @@ pub fn arguments(text: &str, list: Range<usize>) -> Vec<Argument> {
         text: inner.get(r.clone()).unwrap_or_default().to_owned(),
         range: list.start + r.start..list.start + r.end,
     };
-    split(inner).into_iter().map(absolute).collect()
+    lex::split(inner).into_iter().map(absolute).collect()
 }
 
 /// How a parameter stands in a body.

@@ -7,6 +7,7 @@ use super::edit::{Edit, Piece};
 use super::job::Job;
 use super::member::{self, At};
 use super::sites::sites;
+use super::template::is_primary;
 use kspan_evolve::{Evolution, InUpgrade, Sets};
 use kspan_facts::{Param, Signature};
 use kspan_port::lex;
@@ -165,12 +166,9 @@ fn written(text: &str, at: usize, field: &str, forms: &InUpgrade) -> Option<Edit
 
 /// `object->member = value` as a statement, by the form for its operator.
 fn assigned(text: &str, whole: &Range<usize>, object: &str, forms: &InUpgrade) -> Option<Edit> {
-    let rest = text.get(whole.end..)?;
-    let lead = rest.len() - rest.trim_start().len();
     let by = |operator: &str| {
-        let words: Vec<&str> = operator.split(' ').collect();
-        let mut at = whole.end + lead;
-        for word in words {
+        let mut at = whole.end;
+        for word in operator.split(' ') {
             let rest = text.get(at..)?;
             at += rest.len() - rest.trim_start().len();
             at = text
@@ -180,11 +178,14 @@ fn assigned(text: &str, whole: &Range<usize>, object: &str, forms: &InUpgrade) -
         }
         (operator != "=" || !text.get(at..)?.starts_with('=')).then_some(at)
     };
-    // `&= ~` before `&=`.
-    let longest = forms.assign.iter().rev();
-    let (form, from) = longest.filter_map(|(o, f)| Some((f, by(o)?))).next()?;
+    let mut forms = forms.assign.iter();
+    let (operator, form, from) = forms.find_map(|(o, f)| Some((o, f, by(o)?)))?;
     let end = lex::expression_end(text.as_bytes(), from)?;
     let value = trimmed(text, from..end)?;
+    // `~` is of what stands right behind it: `~A & ~B` is another value.
+    if operator.ends_with('~') && !is_primary(text.get(value.clone())?) {
+        return None;
+    }
     let parts = [
         Part::Text(object.to_owned()),
         Part::Kept(unwrapped(text, value.clone())),
@@ -430,6 +431,8 @@ mod tests {
             "{ x = v->flags; }",
             "{ if (v->flags == A) ; }",
             "{ v->flags &= A; }",
+            "{ v->flags &= ~A & ~B; }",
+            "{ v->flags &= ~(A) | B; }",
         ] {
             assert_eq!(made(kept), None, "{kept}");
         }
