@@ -243,8 +243,17 @@ pub struct Sets {
     pub record: String,
     /// The member.
     pub field: String,
-    /// Its value.
+    /// Its value; a macro that stands for the whole initialiser where `whole` says so.
     pub value: String,
+    /// `value` is a macro of the kernel's that stands for the initialiser, with its dot and its member.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+    /// Only in tables that name this, such as a macro with operations that go with the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+    /// What the file of the table must include for the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
 }
 
 /// A function of the driver that a macro calls by a name which it puts together.

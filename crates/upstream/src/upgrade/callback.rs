@@ -834,12 +834,18 @@ fn with_names(expression: &str, slots: &[Slot], names: &[String]) -> String {
 /// A name for a new parameter: the target's own, or one after its type.
 fn fresh(name: &str, ty: &Ty, taken: &BTreeSet<String>) -> String {
     let from_type = || {
+        const PLAIN: [&str; 14] = [
+            "const", "volatile", "struct", "union", "enum", "unsigned", "signed", "char", "short",
+            "int", "long", "bool", "_Bool", "void",
+        ];
         let words = lex::words(&ty.spelling);
-        let tag = words
-            .iter()
-            .rev()
-            .find(|w| !matches!(w.as_str(), "const" | "struct" | "unsigned" | "int" | "long"));
-        tag.cloned().unwrap_or_else(|| "arg".to_owned())
+        let tag = words.iter().rev().find(|w| !PLAIN.contains(&w.as_str()));
+        let plain = if words.iter().any(|w| w == "void") {
+            "data"
+        } else {
+            "arg"
+        };
+        tag.cloned().unwrap_or_else(|| plain.to_owned())
     };
     let mut base = if name.is_empty() {
         from_type()
@@ -1028,8 +1034,8 @@ mod tests {
         let r = reshape(
             ("int (struct n *, struct r *)", &["n", "r"]),
             (
-                "int (struct n *, const struct r *, struct e *, int)",
-                &["dev", "ring", "ack", ""],
+                "int (struct n *, const struct r *, struct e *, int, void *)",
+                &["dev", "ring", "ack", "", ""],
             ),
             &Known::default(),
             text,
@@ -1037,7 +1043,7 @@ mod tests {
         let done = defined(text, &r).unwrap();
         assert!(
             done.starts_with(
-                "static int f(struct n *n, const struct r *r, struct e *ack_, int arg)\n"
+                "static int f(struct n *n, const struct r *r, struct e *ack_, int arg, void *data)\n"
             ),
             "{done}"
         );
@@ -1045,7 +1051,10 @@ mod tests {
             .call("f(a, b(c));", &sites("f(a, b(c));", "f", None)[0])
             .unwrap()
             .unwrap();
-        assert_eq!(apply(b"f(a, b(c));", &[call]).text, b"f(a, b(c), NULL, 0);");
+        assert_eq!(
+            apply(b"f(a, b(c));", &[call]).text,
+            b"f(a, b(c), NULL, 0, NULL);"
+        );
     }
 
     #[test]

@@ -170,6 +170,20 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    /// Includes in each file its header, unless it reaches it.
+    ///
+    /// # Errors
+    /// As [`Job::text`].
+    pub fn include_each(
+        &mut self,
+        reason: &Reason,
+        wanted: Vec<(PathBuf, String)>,
+    ) -> std::result::Result<(), String> {
+        wanted.into_iter().try_for_each(|(file, header)| {
+            self.include_all(reason, &[header], BTreeSet::from([file]))
+        })
+    }
+
     fn include(
         &mut self,
         reason: &Reason,
@@ -913,14 +927,22 @@ impl<'a> Job<'a> {
         field: &str,
         function: &str,
     ) -> std::result::Result<bool, String> {
+        let mut rewritten = false;
         if let Some((callee, _)) = field.split_once('#').filter(|_| record.is_empty()) {
-            let said = self
-                .library
-                .for_name(callee)
-                .into_iter()
-                .any(|e| matches!(e.kind, Kind::Override { .. }) && e.applies_to(self.target));
-            if said {
-                return names::take(self, 0, callee);
+            let mut said =
+                self.library.for_name(callee).into_iter().filter(|e| {
+                    matches!(e.kind, Kind::Override { .. }) && e.applies_to(self.target)
+                });
+            if let Some(e) = said.next() {
+                // A helper takes the function as it is; a call that is only written otherwise does not.
+                let hands_on = e
+                    .rewrite
+                    .get(callee)
+                    .is_some_and(|r| !r.to.contains("kspan_"));
+                if !hands_on {
+                    return names::take(self, 0, callee);
+                }
+                rewritten = names::take(self, 0, callee)?;
             }
         }
         if let Some((e, adapter)) = self.around(record, field, function) {
@@ -957,7 +979,7 @@ impl<'a> Job<'a> {
                 }
             }
         };
-        let changed = self.changes.add(&reason, edits)?;
+        let changed = self.changes.add(&reason, edits)? || rewritten;
         if let Some(e) = evolution {
             let files = self
                 .texts

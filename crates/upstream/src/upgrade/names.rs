@@ -6,6 +6,7 @@ use super::edit::{Edit, Piece};
 use super::job::Job;
 use super::sites::{Site, sites};
 use super::template::{Argument, Definitions, Template};
+use super::together::Tables;
 use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Def, Detail, UseKind};
 use kspan_port::carry::{Closure, Sources, Unit, Wants};
@@ -426,11 +427,14 @@ fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<boo
             let helper = answer.helper.as_deref().unwrap_or_default();
             edits.push((file.clone(), job.definition(file, helper)?));
         }
-        for set in &answer.sets {
-            edits.extend(super::together::tables(job, set)?);
-        }
+        let set = match answer.sets.as_slice() {
+            [] => Tables::default(),
+            sets => super::together::tables(job, sets)?,
+        };
+        edits.extend(set.edits);
         changed |= job.changes.add(&answer.reason, edits)?;
         job.include_all(&answer.reason, &answer.includes, files)?;
+        job.include_each(&answer.reason, set.headers)?;
     }
     Ok(changed)
 }

@@ -87,7 +87,9 @@ pub fn settle_tags(job: &mut Job<'_>) {
     let renames = |e: &&Evolution| !e.upgrade.renames.is_empty() && e.applies_to(target);
     for e in library.all().iter().filter(renames) {
         for (from, to) in &e.upgrade.renames {
-            if !home.has(from) || home.has(to) || !target.has(to) {
+            // A function may have the new tag's name at home (`drm_atomic_commit()`).
+            let is_there = |view: &kspan_port::view::View, tag: &str| view.record(tag).is_some();
+            if !is_there(home, from) || is_there(home, to) || !is_there(target, to) {
                 continue;
             }
             let list = |(file, text): (&PathBuf, &String)| {
@@ -298,12 +300,15 @@ pub fn moved(
             edits.push((file.clone(), edit));
         }
     }
-    for set in &e.upgrade.sets {
-        edits.extend(tables(job, set)?);
-    }
+    let set = match e.upgrade.sets.as_slice() {
+        [] => Tables::default(),
+        sets => tables(job, sets)?,
+    };
+    edits.extend(set.edits);
     let reason: Reason = member::of_evolution(e, format!("do without struct {record}.{field}"));
     let changed = job.changes.add(&reason, edits)?;
     job.include_all(&reason, &e.includes, files)?;
+    job.include_each(&reason, set.headers)?;
     Ok(changed)
 }
 
@@ -326,34 +331,70 @@ fn placed(text: &str, at: usize, field: &str, form: &str) -> Option<Edit> {
     Some(Edit::replace(whole, format!("(*{pointer})")))
 }
 
-/// The initialiser in each of the driver's tables.
+/// What initialisers ask for: the edits, and the headers that files must include for them.
+#[derive(Default)]
+pub struct Tables {
+    /// One edit for each table.
+    pub edits: Vec<(PathBuf, Edit)>,
+    /// By file.
+    pub headers: Vec<(PathBuf, String)>,
+}
+
+/// The initialisers in each of the driver's tables that they are for.
 ///
 /// # Errors
-/// Says why it cannot be put there.
-pub fn tables(job: &Job<'_>, set: &Sets) -> Result<Vec<(PathBuf, Edit)>, String> {
+/// Says why one cannot be put there, or that no table wants any.
+pub fn tables(job: &Job<'_>, sets: &[Sets]) -> Result<Tables, String> {
+    let mut out = Tables::default();
+    let mut idle = None;
+    for set in sets {
+        let edits = initialised(job, set)?;
+        if edits.is_empty() {
+            idle = idle.or(Some(set));
+        }
+        if edits.is_empty() && set.beside.is_none() {
+            break;
+        }
+        for (file, edit) in edits {
+            out.headers
+                .extend(set.header.clone().map(|h| (file.clone(), h)));
+            out.edits.push((file, edit));
+        }
+    }
+    match idle {
+        Some(set) if out.edits.is_empty() || set.beside.is_none() => Err(format!(
+            "the driver writes out no struct {} where .{} can be set",
+            set.record, set.field
+        )),
+        _ => Ok(out),
+    }
+}
+
+fn initialised(job: &Job<'_>, set: &Sets) -> Result<Vec<(PathBuf, Edit)>, String> {
     let mut out = Vec::new();
     let value = super::names::with_partners(job, &set.value)
         .ok_or_else(|| format!("what .{} must be is not known", set.field))?;
     for (file, text) in job.sources() {
         for (_, range) in super::tables::initialised(text, &set.record) {
             let inner = text.get(range.clone()).unwrap_or_default();
+            let is_meant = |name: &String| lex::words(inner).contains(name);
+            if !set.beside.as_ref().is_none_or(is_meant) {
+                continue;
+            }
             if lex::members(inner).contains(&set.field) {
                 return Err(format!(
                     "a struct {} of the driver has its own .{} already",
                     set.record, set.field
                 ));
             }
-            let line = format!("\n\t.{} = {value},", set.field);
+            let line = match set.whole {
+                true => format!("\n\t{value},"),
+                false => format!("\n\t.{} = {value},", set.field),
+            };
             out.push((file.clone(), Edit::insert(range.start, line)));
         }
     }
-    match out.is_empty() {
-        true => Err(format!(
-            "the driver writes out no struct {}, where .{} must be set",
-            set.record, set.field
-        )),
-        false => Ok(out),
-    }
+    Ok(out)
 }
 
 /// The evolution of a macro of the kernel that calls this function of the driver, and the function's new form.
