@@ -72,6 +72,11 @@ pub enum Need {
         /// Byte offset of its end.
         end: usize,
     },
+    /// The module's first or last function, which the kernel's tools want to hear of by `module_init()` or `module_exit()`.
+    Entry {
+        /// `init_module` or `cleanup_module`.
+        function: String,
+    },
     /// A symbol that the kernel does not export to this module.
     Export {
         /// The symbol.
@@ -126,6 +131,7 @@ impl std::fmt::Display for Need {
             Self::Qualifier { file, offset, .. } => {
                 write!(f, "const at {}+{offset}", file.display())
             }
+            Self::Entry { function } => write!(f, "{function}()"),
             Self::Export { symbol } => write!(f, "{symbol} (export)"),
             Self::Diagnostic { message } => f.write_str(message),
         }
@@ -144,6 +150,7 @@ impl Need {
             Self::Field { .. } => "field",
             Self::Callback { .. } => "callback",
             Self::Qualifier { .. } => "const",
+            Self::Entry { .. } => "entry",
             Self::Export { .. } => "export",
             Self::Diagnostic { .. } => "diagnostic",
         }

@@ -15,6 +15,7 @@ pub mod diag;
 pub mod driver;
 pub mod edit;
 pub mod engine;
+pub mod entry;
 pub mod event;
 pub mod family;
 pub mod gap;

@@ -47,9 +47,35 @@ pub fn take_up(plan: &mut Plan, ctx: &Context<'_>, tu: usize, need: &Need) -> Re
                 Writable::Behind | Writable::Not => cast_const_away(plan, file, *offset, *end),
             }
         }
+        Need::Entry { function } => take_entry(plan, ctx, function),
         Need::Export { symbol } => Ok(take_export(plan, ctx, tu, symbol)),
         Need::Diagnostic { message } => Err(message.clone()),
     }
+}
+
+/// The module's first or last function gets a name of its own, and a macro of the kernel's that names it.
+fn take_entry(plan: &mut Plan, ctx: &Context<'_>, function: &str) -> Result<bool, String> {
+    let all = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
+    let found = all.into_iter().find(|f| f.name == function);
+    let found = found.ok_or_else(|| format!("the driver does not write out {function}()"))?;
+    let (file, start) = place(ctx, &found.start)?;
+    let text = std::fs::read_to_string(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+    let head = (!found.is_static).then_some(start);
+    let mut changed = false;
+    for (range, text) in crate::entry::renamed(&text, head, function, &format!("kspan_{function}"))
+    {
+        let (start, end) = (range.start, range.end);
+        let edit = Edit { start, end, text };
+        changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("{function}() by the kernel's macro"),
+        origin: "generated".to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    });
+    Ok(changed)
 }
 
 /// The driver defines the function, and others may call it.

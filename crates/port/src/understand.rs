@@ -2,6 +2,7 @@
 
 use crate::cfn::{self, FnType};
 use crate::diag::Diagnostic;
+use crate::entry;
 use crate::gap::{NameKind, Need};
 use crate::home::HomeTu;
 use crate::lex;
@@ -24,6 +25,15 @@ pub struct Spot<'a> {
 #[must_use]
 pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> Vec<Need> {
     let message = diag.message.as_str();
+    let entries = entry::deprecated(message).into_iter();
+    let entries: Vec<Need> = entries
+        .map(|f| Need::Entry {
+            function: f.to_owned(),
+        })
+        .collect();
+    if !entries.is_empty() {
+        return entries;
+    }
     let quoted = diag.quoted();
     let first = quoted.first().copied().unwrap_or_default();
     if let Some(header) = message.strip_suffix(": No such file or directory") {

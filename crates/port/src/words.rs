@@ -44,6 +44,11 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
             format!("struct {record}.{field} has another function type on {t} than {function}()")
         }
         Need::Qualifier { .. } => format!("{t} takes a pointer to data that is not const here"),
+        Need::Entry { function } => {
+            format!(
+                "{t} does not take a function for the module's because of its name, {function}()"
+            )
+        }
         Need::Export { symbol } => match target.facts.export(symbol) {
             Some(e) if e.gpl_only => format!("{t} exports {symbol} to GPL modules only"),
             Some(e) => format!(

@@ -69,7 +69,7 @@ impl Probes {
             Need::Header { header } => drop(self.headers.insert(header.clone())),
             Need::Export { symbol } => drop(self.exports.insert(symbol.clone())),
             // No name stands for them; the declarations around them are asked anyway.
-            Need::Qualifier { .. } | Need::Diagnostic { .. } => {}
+            Need::Qualifier { .. } | Need::Entry { .. } | Need::Diagnostic { .. } => {}
         }
     }
 

@@ -14,7 +14,7 @@ use kspan_port::driver::{Driver, MANIFEST_FILE, Manifest};
 use kspan_port::gap::{Gap, Need, Place, Risk};
 use kspan_port::home::{self, Home, HomeTu};
 use kspan_port::view::View;
-use kspan_port::{Error, Result, cfn, check, event, lex, link, site, store, understand};
+use kspan_port::{Error, Result, cfn, check, entry, event, lex, link, site, store, understand};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -723,6 +723,7 @@ impl<'a> Job<'a> {
                 field,
                 function,
             } => self.take_callback(record, field, function),
+            Need::Entry { function } => self.take_entry(function),
             Need::Export { symbol } => self.take_export(tu, symbol),
             Need::Qualifier { .. } => {
                 Err("the target takes a pointer to data that is not const".to_owned())
@@ -884,6 +885,32 @@ impl<'a> Job<'a> {
     }
 
     /// Macros within the driver's tracepoints.
+    /// The module's first or last function, named by the kernel's macro.
+    fn take_entry(&mut self, function: &str) -> std::result::Result<bool, String> {
+        let found = self.functions(function).next();
+        let found = found.ok_or_else(|| format!("the driver does not write out {function}()"))?;
+        let head = (!found.is_static).then_some(found.start.offset as usize);
+        let file = self.built.relative(&found.start.file);
+        let file = file
+            .ok_or("it is defined outside of the driver")?
+            .to_path_buf();
+        let mut name = self.own_name(function.trim_end_matches("_module"));
+        while self.texts.values().any(|t| t.contains(&name)) {
+            name.push('_');
+        }
+        let edits = entry::renamed(self.text(&file)?, head, function, &name);
+        let edits = edits
+            .into_iter()
+            .map(|(range, text)| (file.clone(), Edit::replace(range, text)));
+        let why = format!(
+            "{} wants the module's functions named by macros.",
+            self.target.kernel.release
+        );
+        let subject = format!("name {function}() by the kernel's macro");
+        self.changes
+            .add(&generated(function, subject, why), edits.collect())
+    }
+
     fn take_event(&mut self, evolution: &Evolution) -> std::result::Result<bool, String> {
         let in_texts = self.texts.iter().flat_map(|(file, text)| {
             let all = event::rewrites(text, evolution).into_iter();
