@@ -1043,7 +1043,7 @@ mod tests {
         let done = defined(text, &r).unwrap();
         assert!(
             done.starts_with(
-                "static int f(struct n *n, const struct r *r, struct e *ack_, int arg, void *data)\n"
+                "static int f(struct n *n, const struct r *r, struct e *ack_, int arg,\n\t     void *data)\n"
             ),
             "{done}"
         );
