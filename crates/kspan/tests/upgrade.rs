@@ -166,3 +166,37 @@ fn a_dirty_work_tree_is_refused() {
         .ends(2)
         .says("--out");
 }
+
+#[test]
+fn a_function_that_a_call_is_given_takes_the_new_parameters_and_the_modules_own_are_named_by_macros()
+ {
+    kernel(THEN);
+    let driver = fixture("turnstile");
+    let work = tempfile::tempdir().unwrap();
+    let out = work.path().join("out");
+    kspan(&[
+        "upgrade",
+        text(driver.path()),
+        "--to",
+        HOME,
+        "--out",
+        text(&out),
+    ])
+    .ends(0);
+    let source = std::fs::read_to_string(out.join("turnstile.c")).unwrap();
+    for new in [
+        "i8042_install_filter(turnstile_filter, NULL)",
+        "struct serio *port,\n\t\t\t     void *data)",
+        "static int turnstile_init(void)",
+        "module_init(turnstile_init);",
+        "static void turnstile_cleanup(void)",
+        "module_exit(turnstile_cleanup);",
+    ] {
+        assert!(source.contains(new), "{new}: {source}");
+    }
+    make(HOME, &out).ends(0);
+    // A port needs the same, without the driver's own source being touched.
+    let cells = build(driver.path(), &[THEN, HOME]).ends(0).cells();
+    let verdicts: Vec<&Value> = cells.iter().map(|c| &c["verdict"]).collect();
+    assert_eq!(verdicts, ["native", "ported"], "{cells:#?}");
+}

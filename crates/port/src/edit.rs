@@ -61,6 +61,13 @@ impl Edits {
         Ok(true)
     }
 
+    /// Takes an edit back.
+    pub fn withdraw(&mut self, file: &Path, edit: &Edit) {
+        if let Some(edits) = self.files.get_mut(file) {
+            edits.retain(|e| e != edit);
+        }
+    }
+
     /// Adds an edit that may stand inside of another, or around others, whose texts say again what stood there
     /// (`container_of(a->b, …)` for `a->b->c`): they become one.
     ///

@@ -59,6 +59,8 @@ pub struct Plan {
     pub headers: BTreeMap<String, HeaderPlan>,
     /// Edits of the driver's text.
     pub edits: Edits,
+    /// Edits that give the driver's functions the `const` of the target's declarations, by function.
+    pub as_there: BTreeMap<String, Vec<(PathBuf, crate::edit::Edit)>>,
     /// Macros within tracepoints that the target wants otherwise.
     pub events: BTreeSet<String>,
     /// Structures of which the driver cannot have a form of its own: that was tried, and the target's code wants its own.

@@ -55,6 +55,15 @@ pub fn apart(
     let is_c = |f: &&PathBuf| f.extension().is_some_and(|e| e == "c" || e == "h");
     let read = |f: &PathBuf| std::fs::read_to_string(driver.dir.join(f)).unwrap_or_default();
     let code: Vec<String> = files.iter().filter(is_c).map(read).collect();
+    let mut words: BTreeMap<String, usize> = BTreeMap::new();
+    for word in code.iter().flat_map(|text| lex::words(text)) {
+        *words.entry(word).or_default() += 1;
+    }
+    let is_used = |name: &str| words.get(name).is_some_and(|count| *count > 1);
+    let code: Vec<String> = code
+        .iter()
+        .map(|text| without_macros(text, is_used))
+        .collect();
     let headers = files
         .iter()
         .filter(|f| f.extension().is_some_and(|e| e == "h"));
@@ -307,6 +316,24 @@ fn name_of(member: &str) -> String {
     lex::words(plain).pop().unwrap_or_default()
 }
 
+/// A text without the macros that nobody uses.
+fn without_macros(text: &str, is_used: impl Fn(&str) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.split_inclusive('\n') {
+        let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
+        let macro_line = directive.and_then(|d| d.strip_prefix("define"));
+        let name = macro_line.and_then(|m| lex::words(m).into_iter().next());
+        let starts = !inside && name.is_some_and(|n| !is_used(&n));
+        let skipped = inside || starts;
+        if !skipped {
+            out.push_str(line);
+        }
+        inside = skipped && line.trim_end().ends_with('\\');
+    }
+    out
+}
+
 /// A text has a structure by value, or looks at a member that has moved, behind a pointer to it: what it only hands on may be laid
 /// out as it likes.
 fn looks_inside(text: &str, tag: &str, moved: &[String]) -> bool {
@@ -354,6 +381,16 @@ fn without_names(words: &[&str], open: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_macro_that_nobody_uses_looks_at_nothing() {
+        let text = "#define to_s(w) \\\n\tcontainer_of(w, struct s, work)\n#define N 1\nstatic struct s *p;\n";
+        let moved = ["work".to_owned()];
+        assert!(looks_inside(text, "s", &moved));
+        let used = without_macros(text, |name| name == "N");
+        assert_eq!(used, "#define N 1\nstatic struct s *p;\n");
+        assert!(!looks_inside(&used, "s", &moved));
+    }
 
     fn differs(ours: &str, theirs: &str) -> Option<String> {
         let symbol = "probe".to_owned();

@@ -94,6 +94,11 @@ fn is_inline(ctx: &Context<'_>, name: &str) -> bool {
 /// A function of the driver's that the target's header declares with other `const` parameters gets these: it is then the function
 /// that the target's modules call, by the same version of its type.
 fn declare_as_there(plan: &mut Plan, ctx: &Context<'_>, name: &str) -> Result<bool, String> {
+    let stands_in =
+        |d: &kspan_facts::Def| matches!(plan.headers.get(&d.header), Some(HeaderPlan::Whole(_)));
+    if ctx.home.facts.defs(name).iter().any(stands_in) {
+        return Err(format!("{name}() is declared by the driver's own header"));
+    }
     let mut changed = false;
     let all = ctx.built.tus.iter().flat_map(|t| &t.tu.functions);
     for function in all.filter(|f| f.name == name && !f.is_static) {
@@ -104,17 +109,39 @@ fn declare_as_there(plan: &mut Plan, ctx: &Context<'_>, name: &str) -> Result<bo
         let text =
             std::fs::read_to_string(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
         for edit in const_edits(&text, start, name, &wanted).ok_or_else(other)? {
-            changed |= plan.edits.add(&file, edit).map_err(|e| e.to_string())?;
+            if plan
+                .edits
+                .add(&file, edit.clone())
+                .map_err(|e| e.to_string())?
+            {
+                let all = plan.as_there.entry(name.to_owned()).or_default();
+                all.push((file.clone(), edit));
+                changed = true;
+            }
         }
     }
-    plan.remedies.insert(RemedyKey {
+    plan.remedies.insert(as_declared_there(name));
+    Ok(changed)
+}
+
+fn as_declared_there(name: &str) -> RemedyKey {
+    RemedyKey {
         kind: RemedyKind::Rewrite,
         subject: format!("const parameters of {name}"),
         origin: "the target's own declaration".to_owned(),
         risk: Risk::None,
         meaning: String::new(),
-    });
-    Ok(changed)
+    }
+}
+
+/// Where the driver's own header stands in for the target's, its functions are declared as the driver has them.
+fn declare_as_here(plan: &mut Plan, names: &[String]) {
+    for name in names {
+        for (file, edit) in plan.as_there.remove(name).unwrap_or_default() {
+            plan.edits.withdraw(&file, &edit);
+            plan.remedies.remove(&as_declared_there(name));
+        }
+    }
 }
 
 /// Gives or takes `const` in the head of the definition that starts at a place.
@@ -338,6 +365,7 @@ fn take_header(plan: &mut Plan, ctx: &Context<'_>, header: &str) -> Result<bool,
             header.to_owned(),
             HeaderPlan::Whole(header_wants(ctx, &names, header)),
         );
+        declare_as_here(plan, &names);
         plan.remedies.insert(standing_in(ctx, header));
         return Ok(true);
     }
