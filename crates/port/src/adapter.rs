@@ -171,9 +171,8 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
         .zip(&places)
         .filter(|(_, place)| place.is_none());
     let returns = ret.is_some() && wanted.have.ret.canonical == "void";
-    // An adapter of other parameters is for the way back.
-    let meant = |a: &String| takes(a).is_none_or(|n| n == wanted.want.params.len());
-    if adapter.as_ref().is_some_and(|a| !meant(a)) {
+    let counts = (wanted.have.params.len(), wanted.want.params.len());
+    if adapter.as_ref().is_some_and(|a| !is_between(a, counts)) {
         return false;
     }
     adapter.is_some()
@@ -182,9 +181,27 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
         || lost.any(|(p, _)| told(Some(evolution), &p.ty).is_some())
 }
 
-/// How many parameters a written-out adapter takes.
+/// A written-out adapter is for functions of so many parameters as the driver has, and the target wants: one of others is for the
+/// way back, or for an older form.
 #[must_use]
-pub fn takes(adapter: &str) -> Option<usize> {
+pub fn is_between(adapter: &str, (have, want): (usize, usize)) -> bool {
+    takes(adapter).is_none_or(|n| n == want) && gives(adapter).is_none_or(|n| n == have)
+}
+
+/// How many arguments a written-out adapter gives to the driver's function, where it calls it.
+fn gives(adapter: &str) -> Option<usize> {
+    const FUNCTION: &str = "{fn}";
+    let open = adapter.find(FUNCTION)? + FUNCTION.len();
+    if adapter.as_bytes().get(open) != Some(&b'(') {
+        return None;
+    }
+    let close = lex::closing(adapter.as_bytes(), open)?;
+    let list = lex::arguments(adapter.get(open + 1..close)?);
+    Some(list.iter().filter(|a| !a.is_empty()).count())
+}
+
+/// How many parameters a written-out adapter takes.
+fn takes(adapter: &str) -> Option<usize> {
     const NAME: &str = "{name}";
     let open = adapter.find(NAME)? + NAME.len();
     if adapter.as_bytes().get(open) != Some(&b'(') {
@@ -387,6 +404,12 @@ mod tests {
         );
         assert_eq!(takes("static int {name}(void)\n{\n}\n"), Some(0));
         assert_eq!(takes("static int {name};"), None);
+        let text = "static int {name}(struct a *a)\n{\n\treturn {fn}(a, f(a->b, 1));\n}\n";
+        assert!(is_between(text, (2, 1)));
+        assert!(!is_between(text, (3, 1)));
+        assert!(!is_between(text, (2, 2)));
+        let choice = "static int {name}(struct a *a)\n{\n\treturn kspan_call(a, {fn});\n}\n";
+        assert!(is_between(choice, (5, 1)));
     }
 
     #[test]

@@ -1027,8 +1027,9 @@ impl<'a> Job<'a> {
         function: &str,
     ) -> Option<(&'a Evolution, &'a str)> {
         let mut bindings = self.bindings_of(record, field, function).peekable();
-        let want = check::callback_type(bindings.peek()?, self.target, self.library)?;
-        let evolution = self.callback_evolution(record, field, &want)?;
+        let first = bindings.peek()?;
+        let want = check::callback_type(first, self.target, self.library)?;
+        let evolution = self.callback_evolution(record, field, (&first.sig, &want))?;
         let Kind::Callback {
             adapter: Some(adapter),
             ..
@@ -1134,7 +1135,7 @@ impl<'a> Job<'a> {
                 ));
             }
         }
-        let evolution = self.callback_evolution(record, field, &want);
+        let evolution = self.callback_evolution(record, field, (&first.sig, &want));
         let mut known = Known::default();
         if let Some(Kind::Callback {
             params,
@@ -1180,7 +1181,7 @@ impl<'a> Job<'a> {
         &self,
         record: &str,
         field: &str,
-        want: &kspan_facts::Signature,
+        (have, want): (&kspan_facts::Signature, &kspan_facts::Signature),
     ) -> Option<&'a Evolution> {
         let renamed = self
             .target
@@ -1190,16 +1191,29 @@ impl<'a> Job<'a> {
                 _ => None,
             });
         let library = self.library;
-        let mut known = std::iter::once(field)
-            .chain(renamed)
-            .flat_map(|f| library.callbacks(record, f));
+        let counts = (have.params.len(), want.params.len());
         let is_meant = |e: &&Evolution| match &e.kind {
             Kind::Callback {
                 adapter: Some(a), ..
-            } => kspan_port::adapter::takes(a).is_none_or(|n| n == want.params.len()),
+            } => kspan_port::adapter::is_between(a, counts),
             _ => true,
         };
-        known.find(|e| e.applies_to(self.target) && is_meant(e))
+        let known: Vec<&Evolution> = std::iter::once(field)
+            .chain(renamed)
+            .flat_map(|f| library.callbacks(record, f))
+            .filter(|e| e.applies_to(self.target) && is_meant(e))
+            .collect();
+        // What is written out for just these parameters says more than what is known of their types.
+        let is_whole = |e: &&&Evolution| {
+            matches!(
+                &e.kind,
+                Kind::Callback {
+                    adapter: Some(_),
+                    ..
+                }
+            )
+        };
+        known.iter().find(is_whole).or(known.first()).copied()
     }
 
     fn functions(&self, name: &str) -> impl Iterator<Item = &LocalFunction> {
