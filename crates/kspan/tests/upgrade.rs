@@ -186,7 +186,7 @@ fn a_function_that_a_call_is_given_takes_the_new_parameters_and_the_modules_own_
     let source = std::fs::read_to_string(out.join("turnstile.c")).unwrap();
     for new in [
         "i8042_install_filter(turnstile_filter, NULL)",
-        "struct serio *port,\n\t\t\t     void *data)",
+        "struct serio *port, void *data_)",
         "static int turnstile_init(void)",
         "module_init(turnstile_init);",
         "static void turnstile_cleanup(void)",
