@@ -5,7 +5,7 @@ mod support;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use support::{HOME, build, fixture, kernel, kspan, make, run, text};
+use support::{HOME, Run, build, fixture, kernel, kspan, make, run, text};
 
 const THEN: &str = "bullseye";
 
@@ -15,6 +15,12 @@ fn lantern() -> tempfile::TempDir {
     let dir = fixture("lantern");
     std::fs::remove_file(dir.path().join("seen-once.txt")).unwrap();
     dir
+}
+
+/// The upgrade of a driver's source into another directory.
+fn moved(driver: &Path, out: &Path, more: &[&str]) -> Run {
+    let words = ["upgrade", text(driver), "--to", HOME, "--out", text(out)];
+    kspan(&[&words[..], more].concat()).ends(0)
 }
 
 fn git(dir: &Path, args: &[&str]) -> String {
@@ -36,18 +42,7 @@ fn an_old_driver_is_moved_and_serves_the_old_kernel_still() {
     let driver = lantern();
     let work = tempfile::tempdir().unwrap();
     let out = work.path().join("out");
-    let done = kspan(&[
-        "upgrade",
-        text(driver.path()),
-        "--to",
-        HOME,
-        "--out",
-        text(&out),
-        "--drop-compat",
-        "--json",
-    ])
-    .ends(0)
-    .json();
+    let done = moved(driver.path(), &out, &["--drop-compat", "--json"]).json();
     assert_eq!(done["builds"], true, "{done:#}");
     assert!(
         done["changes"]
@@ -174,15 +169,7 @@ fn a_function_that_a_call_is_given_takes_the_new_parameters_and_the_modules_own_
     let driver = fixture("turnstile");
     let work = tempfile::tempdir().unwrap();
     let out = work.path().join("out");
-    kspan(&[
-        "upgrade",
-        text(driver.path()),
-        "--to",
-        HOME,
-        "--out",
-        text(&out),
-    ])
-    .ends(0);
+    moved(driver.path(), &out, &[]);
     let source = std::fs::read_to_string(out.join("turnstile.c")).unwrap();
     for new in [
         "i8042_install_filter(turnstile_filter, NULL)",

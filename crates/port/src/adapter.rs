@@ -185,25 +185,14 @@ fn speaks(evolution: &Evolution, wanted: &Wanted<'_>) -> bool {
 /// way back, or for an older form.
 #[must_use]
 pub fn is_between(adapter: &str, (have, want): (usize, usize)) -> bool {
-    takes(adapter).is_none_or(|n| n == want) && gives(adapter).is_none_or(|n| n == have)
+    let counted =
+        |mark: &str, n: usize| listed_behind(adapter, mark).is_none_or(|found| found == n);
+    counted("{name}", want) && counted("{fn}", have)
 }
 
-/// How many arguments a written-out adapter gives to the driver's function, where it calls it.
-fn gives(adapter: &str) -> Option<usize> {
-    const FUNCTION: &str = "{fn}";
-    let open = adapter.find(FUNCTION)? + FUNCTION.len();
-    if adapter.as_bytes().get(open) != Some(&b'(') {
-        return None;
-    }
-    let close = lex::closing(adapter.as_bytes(), open)?;
-    let list = lex::arguments(adapter.get(open + 1..close)?);
-    Some(list.iter().filter(|a| !a.is_empty()).count())
-}
-
-/// How many parameters a written-out adapter takes.
-fn takes(adapter: &str) -> Option<usize> {
-    const NAME: &str = "{name}";
-    let open = adapter.find(NAME)? + NAME.len();
+/// How many parameters or arguments stand in brackets behind the first such mark of an adapter.
+fn listed_behind(adapter: &str, mark: &str) -> Option<usize> {
+    let open = adapter.find(mark)? + mark.len();
     if adapter.as_bytes().get(open) != Some(&b'(') {
         return None;
     }
@@ -398,6 +387,7 @@ mod tests {
 
     #[test]
     fn an_adapters_parameters_are_counted() {
+        let takes = |text: &str| listed_behind(text, "{name}");
         assert_eq!(
             takes("static int {name}(struct a *a, int (*f)(int, int), u8 b[2])\n{\n}\n"),
             Some(3)

@@ -955,21 +955,12 @@ impl<'a> Job<'a> {
         function: &str,
     ) -> std::result::Result<bool, String> {
         let mut rewritten = false;
-        if let Some((callee, _)) = field.split_once('#').filter(|_| record.is_empty()) {
-            let mut said =
-                self.library.for_name(callee).into_iter().filter(|e| {
-                    matches!(e.kind, Kind::Override { .. }) && e.applies_to(self.target)
-                });
-            if let Some(e) = said.next() {
-                // A helper takes the function as it is; a call that is only written otherwise does not.
-                let hands_on = e
-                    .rewrite
-                    .get(callee)
-                    .is_some_and(|r| !r.to.contains("kspan_"));
-                if !hands_on {
-                    return names::take(self, 0, callee);
-                }
-                rewritten = names::take(self, 0, callee)?;
+        if let Some((callee, _)) = field.split_once('#').filter(|_| record.is_empty())
+            && let Some(hands_on) = self.hands_on(callee)
+        {
+            rewritten = names::take(self, 0, callee)?;
+            if !hands_on {
+                return Ok(rewritten);
             }
         }
         if let Some((e, adapter)) = self.around(record, field, function) {
@@ -1017,6 +1008,17 @@ impl<'a> Job<'a> {
             self.include_all(&reason, &e.includes, files)?;
         }
         Ok(changed)
+    }
+
+    /// Whether the call of a function that an evolution writes otherwise is still given the driver's own function: a helper takes that
+    /// as it is, a call that is only written otherwise does not. `None` without such an evolution.
+    fn hands_on(&self, callee: &str) -> Option<bool> {
+        let all = self.library.for_name(callee);
+        let e = all
+            .into_iter()
+            .find(|e| matches!(e.kind, Kind::Override { .. }) && e.applies_to(self.target))?;
+        let rewrite = e.rewrite.get(callee);
+        Some(rewrite.is_some_and(|r| !r.to.contains("kspan_")))
     }
 
     /// An evolution that does more than to hand on what it is given, where a function of the driver's own can do that.

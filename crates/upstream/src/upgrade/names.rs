@@ -6,7 +6,6 @@ use super::edit::{Edit, Piece};
 use super::job::Job;
 use super::sites::{Site, sites};
 use super::template::{Argument, Definitions, Template};
-use super::together::Tables;
 use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Def, Detail, UseKind};
 use kspan_port::carry::{Closure, Sources, Unit, Wants};
@@ -427,10 +426,7 @@ fn written(job: &mut Job<'_>, places: &Places, answers: &[Answer]) -> Result<boo
             let helper = answer.helper.as_deref().unwrap_or_default();
             edits.push((file.clone(), job.definition(file, helper)?));
         }
-        let set = match answer.sets.as_slice() {
-            [] => Tables::default(),
-            sets => super::together::tables(job, sets)?,
-        };
+        let set = super::together::tables(job, &answer.sets)?;
         edits.extend(set.edits);
         changed |= job.changes.add(&answer.reason, edits)?;
         job.include_all(&answer.reason, &answer.includes, files)?;

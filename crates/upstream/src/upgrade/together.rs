@@ -300,10 +300,7 @@ pub fn moved(
             edits.push((file.clone(), edit));
         }
     }
-    let set = match e.upgrade.sets.as_slice() {
-        [] => Tables::default(),
-        sets => tables(job, sets)?,
-    };
+    let set = tables(job, &e.upgrade.sets)?;
     edits.extend(set.edits);
     let reason: Reason = member::of_evolution(e, format!("do without struct {record}.{field}"));
     let changed = job.changes.add(&reason, edits)?;
@@ -346,14 +343,10 @@ pub struct Tables {
 /// Says why one cannot be put there, or that no table wants any.
 pub fn tables(job: &Job<'_>, sets: &[Sets]) -> Result<Tables, String> {
     let mut out = Tables::default();
-    let mut idle = None;
     for set in sets {
         let edits = initialised(job, set)?;
-        if edits.is_empty() {
-            idle = idle.or(Some(set));
-        }
         if edits.is_empty() && set.beside.is_none() {
-            break;
+            return Err(nowhere(set));
         }
         for (file, edit) in edits {
             out.headers
@@ -361,13 +354,17 @@ pub fn tables(job: &Job<'_>, sets: &[Sets]) -> Result<Tables, String> {
             out.edits.push((file, edit));
         }
     }
-    match idle {
-        Some(set) if out.edits.is_empty() || set.beside.is_none() => Err(format!(
-            "the driver writes out no struct {} where .{} can be set",
-            set.record, set.field
-        )),
-        _ => Ok(out),
+    match sets.first().filter(|_| out.edits.is_empty()) {
+        Some(set) => Err(nowhere(set)),
+        None => Ok(out),
     }
+}
+
+fn nowhere(set: &Sets) -> String {
+    format!(
+        "the driver writes out no struct {} where .{} can be set",
+        set.record, set.field
+    )
 }
 
 fn initialised(job: &Job<'_>, set: &Sets) -> Result<Vec<(PathBuf, Edit)>, String> {
