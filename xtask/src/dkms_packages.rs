@@ -61,6 +61,31 @@ const NOT_DRIVERS: [&str; 4] = [
     "dkms-replace-test-dkms",
 ];
 
+/// What the packages' Depends name beside dkms, a compiler and make, and that their own commands look for.
+const NEEDED: [&str; 5] = [
+    "gawk",
+    "iptables",
+    "libelf-dev",
+    "libxtables-dev",
+    "pkg-config",
+];
+
+/// Installs what the packages build with, as their installation would.
+fn install_needed() -> anyhow::Result<()> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-qq", "-y", "--no-install-recommends"]);
+    apt.args(NEEDED).env("DEBIAN_FRONTEND", "noninteractive");
+    let output = apt.output().context("apt-get cannot be run")?;
+    if !output.status.success() {
+        bail!(
+            "apt-get install {}: {}",
+            NEEDED.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
 /// What became of a package on a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -115,6 +140,7 @@ struct Row {
 /// # Errors
 /// When the archive or a kernel cannot be had.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    install_needed()?;
     let cache = Cache::open()?;
     let kernels = args
         .on
@@ -257,10 +283,11 @@ impl<'a> Trial<'a> {
     /// A package may bring more than one source: it builds when all do.
     fn cell(&self, offer: &Offered, sources: &[PathBuf], kernel: &Kernel) -> anyhow::Result<Cell> {
         let sha = &offer.package.sha256;
-        let plain_key = format!("plain-3 {sha} {}", kernel.digest);
-        // Before format 3, a package that looks for the kernel in /lib/modules did not find all of it.
+        let plain_key = format!("plain-4 {sha} {}", kernel.digest);
+        // Before format 4, what a package builds with was not there; before format 3, a package that looks for the kernel in /lib/modules did
+        // not find all of it.
         let older = || {
-            let mut before = ["plain-2", "plain-1"].into_iter();
+            let mut before = ["plain-3", "plain-2", "plain-1"].into_iter();
             before.find_map(|format| {
                 self.known(&format!("{format} {sha} {}", kernel.digest))
                     .filter(|c| c.plain != Outcome::Fails)

@@ -41,6 +41,7 @@ mod status;
 mod tarball;
 mod tree;
 mod uninstall;
+mod upgraded;
 mod verify;
 mod version;
 mod why;

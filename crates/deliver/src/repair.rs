@@ -3,7 +3,7 @@
 use crate::conf::{Conf, Reading};
 use crate::scripts::Workshop;
 use crate::session::{Package, Session, Target};
-use crate::{Result, Stop, disk};
+use crate::{Result, Stop, disk, upgraded};
 use kspan_kernel::{Cache, KbuildOptions};
 use kspan_port::driver::{Built, Driver, capture, freeze_version, version_code};
 use kspan_port::{Engine, Port};
@@ -63,7 +63,8 @@ impl Session<'_> {
         }
     }
 
-    /// The first port without a known risk, else the first that builds; the homes are tried in their order.
+    /// The first port without a known risk, else the first that builds; the homes are tried in their order. Where the target is newer than a
+    /// home, what no overlay closes is tried as an upgrade of the source.
     pub(crate) fn best_port(
         &mut self,
         engine: &Engine,
@@ -81,20 +82,12 @@ impl Session<'_> {
                 continue;
             }
             for versions in [Versions::AsWritten, Versions::AsAtHome] {
-                let port = match derive(engine, &source, &kernel_dir, versions) {
-                    Ok(Some(port)) => port,
-                    Ok(None) => continue,
-                    Err(words) => {
-                        why.get_or_insert(words.to_string());
-                        continue;
+                for made in derive(engine, &source, &kernel_dir, versions) {
+                    match made {
+                        Ok(port) if port.risks().is_empty() => return Ok(Some(port)),
+                        Ok(port) => drop(risky.get_or_insert(port)),
+                        Err(words) => drop(why.get_or_insert(words)),
                     }
-                };
-                if port.builds() && port.risks().is_empty() {
-                    return Ok(Some(port));
-                } else if port.builds() {
-                    risky.get_or_insert(port);
-                } else {
-                    why.get_or_insert(what_is_left(&port));
                 }
             }
         }
@@ -252,19 +245,32 @@ fn what_is_left(port: &Port) -> String {
     )
 }
 
-/// A port of a captured source; none when deciding its versions changes nothing.
+/// What comes of a captured source: its port; where that has gaps or risks and the target is newer, the upgraded source, too. For each the
+/// reason if it does not build. Nothing, when deciding the versions changes nothing.
 fn derive(
     engine: &Engine,
     source: &Path,
     kernel_dir: &Path,
     versions: Versions,
-) -> kspan_port::Result<Option<Port>> {
+) -> Vec<std::result::Result<Port, String>> {
+    match derived(engine, source, kernel_dir, versions) {
+        Ok(made) => made,
+        Err(why) => vec![Err(why.to_string())],
+    }
+}
+
+fn derived(
+    engine: &Engine,
+    source: &Path,
+    kernel_dir: &Path,
+    versions: Versions,
+) -> kspan_port::Result<Vec<std::result::Result<Port, String>>> {
     let mut driver = Driver::load(source)?;
+    let home = engine.view(&driver.manifest.home)?;
     if versions == Versions::AsAtHome {
-        let home = engine.view(&driver.manifest.home)?;
         let code = version_code(&home.kernel).unwrap_or_default();
         if code == 0 || freeze_version(source, code)? == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         driver = Driver::load(source)?;
     }
@@ -273,7 +279,21 @@ fn derive(
         jobs: 2,
         ..KbuildOptions::default()
     };
-    engine.port(&driver, &target, &options).map(Some)
+    let port = engine.port(&driver, &target, &options)?;
+    let good = port.builds() && port.risks().is_empty();
+    let findings = port.findings.clone();
+    let mut made = vec![match port.builds() {
+        true => Ok(port),
+        false => Err(what_is_left(&port)),
+    }];
+    if !good && upgraded::leads_to(&home, &target) {
+        let name = format!("{}-moved-up-{versions:?}", home.kernel.release);
+        let to = source.with_file_name(name);
+        made.push(upgraded::port(
+            engine, &driver, &target, &options, &findings, &to,
+        )?);
+    }
+    Ok(made)
 }
 
 /// The compiler that was found to build for a kernel, if it is this machine's own.

@@ -3,7 +3,7 @@
 
 use crate::clang::{Cursor, FileId, ParseOptions, Place, Type, Unit};
 use crate::headers::{Headers, normalise};
-use crate::{Binding, Loc, LocalFunction, Result, Tu, Use, UseKind, flags, lex, types};
+use crate::{Binding, Loc, LocalFunction, Result, Skipped, Tu, Use, UseKind, flags, lex, types};
 use clang_sys::*;
 use kspan_kernel::{Error, Kernel};
 use std::collections::{HashMap, HashSet};
@@ -45,8 +45,14 @@ struct Run<'u> {
     depth: usize,
 }
 
-/// See [`crate::analyse`].
-pub fn analyse(kernel: &Kernel, source: &Path, args: &[String], driver_root: &Path) -> Result<Tu> {
+/// A source file of a driver, parsed, with the driver's directory by its whole name.
+fn parse(
+    kernel: &Kernel,
+    source: &Path,
+    args: &[String],
+    driver_root: &Path,
+    options: ParseOptions,
+) -> Result<(Unit, PathBuf)> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let root = normalise(&cwd, driver_root);
     let source = normalise(&root, source);
@@ -57,12 +63,30 @@ pub fn analyse(kernel: &Kernel, source: &Path, args: &[String], driver_root: &Pa
         });
     }
     let args = flags::for_clang(kernel, args, &root);
-    let unit = Unit::parse(
-        &source.to_string_lossy(),
-        &args,
-        &[],
-        ParseOptions::default(),
-    )?;
+    let unit = Unit::parse(&source.to_string_lossy(), &args, &[], options)?;
+    Ok((unit, root))
+}
+
+/// See [`crate::skipped`].
+pub fn skipped(
+    kernel: &Kernel,
+    source: &Path,
+    args: &[String],
+    driver_root: &Path,
+) -> Result<Vec<Skipped>> {
+    let options = ParseOptions { skip_bodies: true };
+    let (unit, root) = parse(kernel, source, args, driver_root, options)?;
+    let found = unit.skipped().into_iter().filter_map(|(start, end)| {
+        let file = normalise(&root, &unit.file_name(start.file?));
+        let between = (start.line, end.line);
+        file.starts_with(&root).then_some(Skipped { file, between })
+    });
+    Ok(found.collect())
+}
+
+/// See [`crate::analyse`].
+pub fn analyse(kernel: &Kernel, source: &Path, args: &[String], driver_root: &Path) -> Result<Tu> {
+    let (unit, root) = parse(kernel, source, args, driver_root, ParseOptions::default())?;
     let mut run = Run {
         unit: &unit,
         headers: Headers::new(kernel),

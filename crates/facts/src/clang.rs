@@ -262,6 +262,26 @@ impl Unit {
         }
     }
 
+    /// What the preprocessor left out: from the directive that begins it to the one that ends it.
+    pub fn skipped(&self) -> Vec<(Place, Place)> {
+        // SAFETY: the list is checked for null, read below its own count, and disposed of once.
+        unsafe {
+            let list = clang_getAllSkippedRanges(self.unit);
+            if list.is_null() {
+                return Vec::new();
+            }
+            let out = (0..(*list).count as usize)
+                .map(|at| {
+                    let range = *(*list).ranges.add(at);
+                    let (start, end) = (clang_getRangeStart(range), clang_getRangeEnd(range));
+                    (file_place(start), file_place(end))
+                })
+                .collect();
+            clang_disposeSourceRangeList(list);
+            out
+        }
+    }
+
     /// A file's name as it was given or found through the include path.
     pub fn file_name(&self, file: FileId) -> PathBuf {
         // SAFETY: a FileId is only made from a file pointer of a live unit.

@@ -284,3 +284,26 @@ pub struct Tu {
 pub fn analyse(kernel: &Kernel, source: &Path, args: &[String], driver_root: &Path) -> Result<Tu> {
     analyse::analyse(kernel, source, args, driver_root)
 }
+
+/// Lines of a driver's file that a kernel's compiler does not see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Absolute path, as the file was named to the compiler.
+    pub file: PathBuf,
+    /// The directive before them and the one behind, from 1.
+    pub between: (u32, u32),
+}
+
+/// What of a driver's files the conditional directives leave out of one translation unit, with the flags of any kernel; arguments as
+/// for [`analyse`].
+///
+/// # Errors
+/// Only when libclang cannot be loaded or the file cannot be read.
+pub fn skipped(
+    kernel: &Kernel,
+    source: &Path,
+    args: &[String],
+    driver_root: &Path,
+) -> Result<Vec<Skipped>> {
+    analyse::skipped(kernel, source, args, driver_root)
+}

@@ -28,8 +28,13 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::of(OLD)
+    }
+
+    /// For a suite's newest kernel.
+    fn of(suite: &str) -> Self {
         kernel(HOME);
-        let kernel = kernel(OLD);
+        let kernel = kernel(suite);
         let house = Self {
             dir: tempfile::tempdir().unwrap(),
             release: kernel.release,
@@ -201,6 +206,34 @@ fn what_does_not_build_is_ported() {
         .dkms(&["why", "fresh"])
         .ends(0)
         .says("installed, ported from");
+}
+
+/// What kernels before 6.3 let a driver write, and no overlay can allow again.
+const OLD_WAYS: &str = "#include <linux/module.h>\n#include <linux/fs.h>\n#include <linux/mm.h>\n#include <linux/miscdevice.h>\n\
+static int old_mmap(struct file *file, struct vm_area_struct *vma)\n{\n\tvma->vm_flags |= VM_IO;\n\treturn 0;\n}\n\
+static const struct file_operations old_fops = {\n\t.owner = THIS_MODULE,\n\t.mmap = old_mmap,\n};\n\
+static struct miscdevice old_dev = {\n\t.minor = MISC_DYNAMIC_MINOR,\n\t.name = \"old\",\n\t.fops = &old_fops,\n};\n\
+module_misc_device(old_dev);\nMODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION(\"test\");\n";
+
+#[test]
+fn what_no_overlay_closes_is_moved_up() {
+    let house = House::of(HOME);
+    if !root() {
+        house.dkms(&["match"]).ends(1).says("root");
+        return;
+    }
+    let source = house.source("old", OLD_WAYS, "");
+    house.dkms(&["add", text(&source)]).ends(0);
+    house
+        .dkms(&["port", "old/1.0", "--diff"])
+        .ends(0)
+        .says("-\tvma->vm_flags |= VM_IO;")
+        .says("+\tvm_flags_set(vma, VM_IO);");
+    house
+        .dkms(&["install", "old/1.0"])
+        .ends(0)
+        .says("it was ported from");
+    assert!(house.status().contains("old/1.0, "), "{}", house.status());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use support::{
     HOME, OLD, SUITES, at_home_by_path, build, cache, command, contents, files, fixture, kernel,
-    kspan, make, run, text,
+    kspan, make, run, small, text,
 };
 
 #[track_caller]
@@ -219,4 +219,42 @@ fn check_finds_the_gaps_without_the_targets_compiler() {
         cells[0]["gaps"].to_string().contains("main.c"),
         "places are named"
     );
+}
+
+#[test]
+fn what_the_target_does_not_compile_asks_nothing_of_it() {
+    // A source with a form of its own for older kernels, and one thing that it forgot.
+    let driver = small(
+        b"#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/timer.h>
+#include <linux/version.h>
+
+static struct timer_list tick;
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+static void small_remove(struct platform_device *pdev)
+#else
+static int small_remove(struct platform_device *pdev)
+#endif
+{
+	timer_delete_sync(&tick);
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	return 0;
+#endif
+}
+
+static struct platform_driver small_driver = {
+	.remove = small_remove,
+	.driver = { .name = \"small\" },
+};
+module_platform_driver(small_driver);
+MODULE_LICENSE(\"GPL\");
+",
+    );
+    let cells = build(driver.path(), &[OLD]).ends(0).cells();
+    verdict(&cells[0], "ported");
+    let remedies = cells[0]["remedies"].as_array().unwrap();
+    let subjects: Vec<&str> = remedies.iter().filter_map(|r| r["subject"].as_str()).collect();
+    assert_eq!(subjects, ["timer_delete_sync"], "{remedies:#?}");
 }

@@ -9,7 +9,7 @@ use crate::home::{self, Home};
 use crate::plan::Context;
 use crate::provider::Provider;
 use crate::view::View;
-use crate::{Error, Result, lift, private_abi, provider, store};
+use crate::{Error, Result, inactive, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,17 @@ impl Port {
             .collect();
     }
 
+    /// The grade that its verdict, risks and warnings give it.
+    #[must_use]
+    pub fn deserved(&self) -> Grade {
+        let risky = !self.risks().is_empty() || self.warnings > self.home_warnings;
+        match (self.builds(), risky) {
+            (false, _) => Grade::None,
+            (true, true) => Grade::Builds,
+            (true, false) => Grade::Clean,
+        }
+    }
+
     /// Remedies and findings with a risk above `default`, as `subject: meaning`.
     #[must_use]
     pub fn risks(&self) -> Vec<String> {
@@ -247,6 +258,7 @@ impl Engine {
         options: &KbuildOptions,
     ) -> Result<Checked> {
         let (home, built) = self.home(driver, options)?;
+        let built = inactive::without(built, target)?;
         let library = self.library_for(driver)?;
         let found = check::gaps(&built, &home, target, &library);
         let findings = self.findings(driver, &built, (&home, target), &library);
@@ -328,6 +340,7 @@ impl Engine {
         }
         let start = std::time::Instant::now();
         let (home, built) = self.home(driver, options)?;
+        let built = inactive::without(built, target)?;
         let mut port = self.blank(driver, &home, target);
         port.notes_of(&built);
         if built.ok {
@@ -610,12 +623,7 @@ fn judge(port: &mut Port, derived: Derived) {
     port.modules = derived.modules;
     port.compiles = derived.compiles;
     port.make_seconds = derived.make_seconds;
-    let risky = !port.risks().is_empty() || port.warnings > port.home_warnings;
-    port.grade = match (port.builds(), risky) {
-        (false, _) => Grade::None,
-        (true, true) => Grade::Builds,
-        (true, false) => Grade::Clean,
-    };
+    port.grade = port.deserved();
 }
 
 /// Removes what a build leaves but the modules; the files that make up the port.

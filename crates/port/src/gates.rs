@@ -55,7 +55,7 @@ pub fn findings(
                 let named = || {
                     stub(used, home, target)
                         .or_else(|| owner(used, home, target, library))
-                        .or_else(|| returns(used, home, target))
+                        .or_else(|| returns(used, home, target, library))
                         .or_else(|| parameters(used, home, target, library))
                 };
                 chosen(used, home, target, library).or_else(named)
@@ -210,7 +210,7 @@ fn stub_body(def: &Def) -> Option<String> {
 }
 
 /// A result that is a truth value on one kernel and an error code on the other.
-fn returns(used: &Use, home: &View, target: &View) -> Option<Finding> {
+fn returns(used: &Use, home: &View, target: &View, library: &Library) -> Option<Finding> {
     let ret = |view: &View| match view.callable(&used.name)?.detail {
         Detail::Function { sig, .. } => Some(sig.ret.canonical),
         _ => None,
@@ -220,11 +220,40 @@ fn returns(used: &Use, home: &View, target: &View) -> Option<Finding> {
     if is_bool(&at_home) == is_bool(&there) || at_home == "void" || there == "void" {
         return None;
     }
+    // An evolution says what becomes of the value; or nobody looks at it.
+    if library.best(&used.name, target).is_some() || is_statement(used) {
+        return None;
+    }
     let meaning = format!(
         "{}() returns {at_home} at home and {there} on the target",
         used.name
     );
     Some(finding("returns", &used.name, Risk::Behaviour, meaning))
+}
+
+/// A call that is a statement by itself.
+fn is_statement(used: &Use) -> bool {
+    let text = std::fs::read(&used.at.file).unwrap_or_default();
+    stands_alone(&text, used.at.offset as usize)
+}
+
+/// The call whose name begins at a place opens a statement and is all of it. What stands behind a closing bracket may be cast, and counts as
+/// a value.
+fn stands_alone(text: &[u8], at: usize) -> bool {
+    let before = text.get(..at).and_then(|t| lex::tokens(t).last());
+    let opens = match before {
+        Some((lex::Token::Punct(p), _)) => matches!(p, b';' | b'{' | b'}'),
+        Some((lex::Token::Word, r)) => text.get(r) == Some(b"else"),
+        _ => false,
+    };
+    let rest = text.get(at..).unwrap_or_default();
+    let open = lex::tokens(rest).nth(1);
+    let close = match open {
+        Some((lex::Token::Punct(b'('), r)) => lex::closing(rest, r.start),
+        _ => None,
+    };
+    let behind = close.and_then(|c| lex::tokens(rest.get(c + 1..)?).next());
+    opens && matches!(behind, Some((lex::Token::Punct(b';'), _)))
 }
 
 /// A number that is another kind of number on the target: the compiler takes the one for the other.
@@ -279,6 +308,23 @@ mod tests {
                 body: true,
                 is_static: true,
             },
+        }
+    }
+
+    #[test]
+    fn knows_a_value_that_nobody_looks_at() {
+        let alone = |text: &str| stands_alone(text.as_bytes(), text.find("f(").unwrap());
+        assert!(alone("{ f(g(1), \")\"); }"));
+        assert!(alone("if (x) y(); else f(1) /* ; */ ;"));
+        for used in [
+            "x = f(1);",
+            "return f(1);",
+            "{ f(1) + 1; }",
+            "{ y((int)f(1)); }",
+            "(void)f(1);",
+            "; f(",
+        ] {
+            assert!(!alone(used), "{used}");
         }
     }
 

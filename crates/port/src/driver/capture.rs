@@ -57,20 +57,20 @@ pub fn capture(built: &Built<'_>, name: &str, version: &str) -> Result<Vec<Strin
     Ok(names)
 }
 
-/// The modules that the build made, by the lists that kbuild keeps beside them.
+/// The modules that the build made, by the lists that kbuild keeps of them. A package may have moved the modules themselves elsewhere.
 fn modules(built: &Built<'_>) -> Result<Vec<Module>> {
+    let below = || walkdir::WalkDir::new(built.dir).sort_by_file_name();
+    let of_kind = |kind: &'static str| {
+        let files = below().into_iter().flatten().map(|e| e.into_path());
+        files.filter(move |p| p.extension().is_some_and(|e| e == kind))
+    };
+    let made: BTreeSet<String> = of_kind("ko").map(|p| stem(&p)).collect();
     let mut found: BTreeMap<String, Module> = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(built.dir).sort_by_file_name() {
-        let Ok(entry) = entry else { continue };
-        let path = entry.path();
-        let list = path.with_extension("mod");
-        if path.extension().is_none_or(|e| e != "ko") || !list.is_file() {
+    for list in of_kind("mod") {
+        let name = stem(&list);
+        if !made.contains(&name) {
             continue;
         }
-        let name = path
-            .file_stem()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
         let text = std::fs::read_to_string(&list).map_err(Error::io(&list))?;
         let module = Module {
             objects: objects(built, &list, &text)?,
@@ -86,6 +86,11 @@ fn modules(built: &Built<'_>) -> Result<Vec<Module>> {
         true => Err(Error::Input("the build left no module".to_owned())),
         false => Ok(found.into_values().collect()),
     }
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
 }
 
 /// The objects in a `.mod` file: absolute, or relative to the directory that make was started for.

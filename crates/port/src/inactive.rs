@@ -1,0 +1,58 @@
+//! Forms that a source keeps for kernels other than its home: what the target's preprocessor leaves out asks nothing of the target.
+
+use crate::Result;
+use crate::home::Home;
+use crate::view::View;
+use kspan_facts::{Loc, Skipped, Tu};
+use std::path::Path;
+
+/// Words by which a source asks which kernel it is compiled for.
+const VERSION_WORDS: [&[u8]; 2] = [b"LINUX_VERSION_CODE", b"RHEL_RELEASE_CODE"];
+
+/// The driver as the target's compiler sees it: without what stands between directives that leave it out there. A source that asks for
+/// no version is left as it is.
+///
+/// # Errors
+/// When libclang cannot be run.
+pub fn without(mut built: Home, target: &View) -> Result<Home> {
+    if !built.tus.iter().any(|t| asks_for_a_version(&t.tu)) {
+        return Ok(built);
+    }
+    let dir = built.dir.clone();
+    for tu in &mut built.tus {
+        let args: Vec<String> = target.flags.args.iter().chain(&tu.extra).cloned().collect();
+        let skipped = kspan_facts::skipped(&target.kernel, &dir.join(&tu.source), &args, &dir)?;
+        leave_out(&mut tu.tu, &skipped);
+    }
+    Ok(built)
+}
+
+/// A file of the driver's own, which holds a use, has one of the words.
+fn asks_for_a_version(tu: &Tu) -> bool {
+    let mut files: Vec<&Path> = tu.uses.iter().map(|u| u.at.file.as_path()).collect();
+    files.sort_unstable();
+    files.dedup();
+    files.into_iter().any(|file| {
+        let text = std::fs::read(file).unwrap_or_default();
+        let has = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
+        VERSION_WORDS.iter().any(|word| has(word))
+    })
+}
+
+fn leave_out(tu: &mut Tu, skipped: &[Skipped]) {
+    let seen = |at: &Loc| {
+        !skipped
+            .iter()
+            .any(|s| s.file == at.file && s.between.0 < at.line && at.line < s.between.1)
+    };
+    tu.uses.retain(|u| seen(&u.at));
+    // A function whose head stands there twice has another type on the target than at home.
+    let (functions, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut tu.functions)
+        .into_iter()
+        .partition(|f| seen(&f.start));
+    tu.functions = functions;
+    let is_gone = |name: &str| gone.iter().any(|f| f.name == name);
+    tu.bindings
+        .retain(|b| seen(&b.at) && !is_gone(&b.function));
+    tu.includes.retain(|(at, ..)| seen(at));
+}
