@@ -255,6 +255,9 @@ MODULE_LICENSE(\"GPL\");
     let cells = build(driver.path(), &[OLD]).ends(0).cells();
     verdict(&cells[0], "ported");
     let remedies = cells[0]["remedies"].as_array().unwrap();
-    let subjects: Vec<&str> = remedies.iter().filter_map(|r| r["subject"].as_str()).collect();
+    let subjects: Vec<&str> = remedies
+        .iter()
+        .filter_map(|r| r["subject"].as_str())
+        .collect();
     assert_eq!(subjects, ["timer_delete_sync"], "{remedies:#?}");
 }

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::home::Home;
 use crate::view::View;
 use kspan_facts::{Loc, Skipped, Tu};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Words by which a source asks which kernel it is compiled for.
@@ -46,13 +47,15 @@ fn leave_out(tu: &mut Tu, skipped: &[Skipped]) {
             .any(|s| s.file == at.file && s.between.0 < at.line && at.line < s.between.1)
     };
     tu.uses.retain(|u| seen(&u.at));
-    // A function whose head stands there twice has another type on the target than at home.
-    let (functions, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut tu.functions)
-        .into_iter()
-        .partition(|f| seen(&f.start));
-    tu.functions = functions;
-    let is_gone = |name: &str| gone.iter().any(|f| f.name == name);
+    // A function whose head stands there once for each kernel has another type on the target than at home.
+    let other: BTreeSet<String> = tu
+        .functions
+        .iter()
+        .filter(|f| !seen(&f.start))
+        .map(|f| f.name.clone())
+        .collect();
+    tu.functions.retain(|f| seen(&f.start) || seen(&f.end));
     tu.bindings
-        .retain(|b| seen(&b.at) && !is_gone(&b.function));
+        .retain(|b| seen(&b.at) && !other.contains(&b.function));
     tu.includes.retain(|(at, ..)| seen(at));
 }

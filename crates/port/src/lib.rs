@@ -21,7 +21,7 @@ pub mod family;
 pub mod gap;
 pub mod gates;
 pub mod home;
-mod inactive;
+pub mod inactive;
 pub mod layout;
 pub mod lex;
 pub mod lift;

@@ -61,6 +61,12 @@ impl Changes {
         self.inactive.insert(file.to_path_buf(), ranges);
     }
 
+    /// What of a file is kept as it is.
+    #[must_use]
+    pub fn spared(&self, file: &Path) -> &[Range<usize>] {
+        self.inactive.get(file).map_or(&[], Vec::as_slice)
+    }
+
     /// A place that is kept as it is.
     #[must_use]
     pub fn spares(&self, file: &Path, at: usize) -> bool {

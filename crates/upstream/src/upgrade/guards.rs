@@ -118,6 +118,18 @@ fn directives(text: &str) -> Vec<(Range<usize>, String, String)> {
     out
 }
 
+/// The text as the compiler sees it, byte for byte in its place: blanks for directives and for what is left out.
+#[must_use]
+pub fn seen(text: &str, inactive: &[Range<usize>]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let lines = directives(text).into_iter().map(|(range, ..)| range);
+    for range in lines.chain(inactive.iter().cloned()) {
+        let bytes = bytes.get_mut(range).into_iter().flatten();
+        bytes.filter(|b| **b != b'\n').for_each(|b| *b = b' ');
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The driver's guards, for one kernel.
 pub struct Guards<'a> {
     kernel: &'a dyn Versions,
@@ -619,6 +631,21 @@ mod tests {
         assert_eq!(collapsed(text, &Kernel(version(7, 3), &[])), "a\nnew\nb\n");
         // On an older kernel the configuration decides: nothing is taken away.
         assert_eq!(collapsed(text, &Kernel(version(6, 1), &[])), text);
+    }
+
+    #[test]
+    fn what_is_seen_keeps_its_place() {
+        let text = "#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)\nint new(int é)\n#else\nint old(void)\n#endif\n{ }\n";
+        let kernel = Kernel(version(6, 1), &[]);
+        let guards = Guards::new(&kernel, std::iter::once(text));
+        let seen = seen(text, &guards.inactive(text));
+        assert_eq!(seen.len(), text.len());
+        assert_eq!(seen.lines().count(), text.lines().count());
+        assert_eq!(seen.find("int old(void)"), text.find("int old(void)"));
+        assert_eq!(
+            seen.split_whitespace().collect::<Vec<_>>().join(" "),
+            "int old(void) { }"
+        );
     }
 
     #[test]

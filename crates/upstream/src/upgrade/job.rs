@@ -16,6 +16,7 @@ use kspan_port::home::{self, Home, HomeTu};
 use kspan_port::view::View;
 use kspan_port::{Error, Result, cfn, check, entry, event, lex, link, site, store, understand};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -120,6 +121,15 @@ impl<'a> Job<'a> {
                 "is no file of the driver"
             };
             format!("{} {why}", file.display())
+        })
+    }
+
+    /// A file of the driver as the target's compiler sees it, where its guards ask for a version.
+    fn seen(&self, file: &Path) -> std::result::Result<Cow<'_, str>, String> {
+        let text = self.text(file)?;
+        Ok(match self.changes.spared(file) {
+            [] => Cow::Borrowed(text),
+            inactive => Cow::Owned(guards::seen(text, inactive)),
         })
     }
 
@@ -1262,8 +1272,8 @@ impl<'a> Job<'a> {
                 .insert(f.start.offset as usize)
             {
                 let gone = self.changes.deleted(&file);
-                let (list, loses) =
-                    reshape.definition(self.text(&file)?, f.start.offset as usize, &gone)?;
+                let text = self.seen(&file)?;
+                let (list, loses) = reshape.definition(&text, f.start.offset as usize, &gone)?;
                 edits.extend(list.into_iter().map(|e| (file.clone(), e)));
                 meaning = loses;
             }
@@ -1276,11 +1286,9 @@ impl<'a> Job<'a> {
                 None => format!("{function}() is another module's"),
             });
         }
-        for (file, text) in &self.texts {
-            if !is_c(file) {
-                continue;
-            }
+        for file in self.texts.keys().filter(|f| is_c(f)) {
             let own = heads.get(file);
+            let text = &*self.seen(file)?;
             for found in sites(text, function, None) {
                 if own.is_some_and(|o| o.iter().any(|at| self.is_head(text, *at, &found)))
                     || found.call.is_none()

@@ -29,7 +29,7 @@ use kspan_kernel::KbuildOptions;
 use kspan_port::driver::{Driver, MANIFEST_FILE};
 use kspan_port::gap::{Gap, Risk};
 use kspan_port::view::View;
-use kspan_port::{Engine, Error, Result};
+use kspan_port::{Engine, Error, Result, inactive};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -122,6 +122,7 @@ fn alone(
     manner: Manner,
 ) -> Result<Upgrade> {
     let (home, built) = engine.home(driver, options)?;
+    let built = inactive::without(built, target)?;
     let base = engine.cache.root().join("work").join("upgrade");
     std::fs::create_dir_all(&base).map_err(|source| Error::Io {
         path: base.clone(),
