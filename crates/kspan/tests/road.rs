@@ -230,7 +230,20 @@ fn what_the_target_does_not_compile_asks_nothing_of_it() {
 #include <linux/timer.h>
 #include <linux/version.h>
 
-static struct timer_list tick;
+static struct beat { struct timer_list timer; int n; } beat;
+
+static void small_tick(struct timer_list *t)
+{
+	struct beat *b = timer_container_of(b, t, timer);
+
+	b->n++;
+}
+
+static int small_probe(struct platform_device *pdev)
+{
+	timer_setup(&beat.timer, small_tick, 0);
+	return 0;
+}
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
 static void small_remove(struct platform_device *pdev)
@@ -238,13 +251,14 @@ static void small_remove(struct platform_device *pdev)
 static int small_remove(struct platform_device *pdev)
 #endif
 {
-	timer_delete_sync(&tick);
+	dev_info(&pdev->dev, \"%d\\n\", beat.n);
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
 	return 0;
 #endif
 }
 
 static struct platform_driver small_driver = {
+	.probe = small_probe,
 	.remove = small_remove,
 	.driver = { .name = \"small\" },
 };
@@ -259,5 +273,5 @@ MODULE_LICENSE(\"GPL\");
         .iter()
         .filter_map(|r| r["subject"].as_str())
         .collect();
-    assert_eq!(subjects, ["timer_delete_sync"], "{remedies:#?}");
+    assert_eq!(subjects, ["timer_container_of"], "{remedies:#?}");
 }

@@ -5,7 +5,7 @@ mod support;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use support::{HOME, Run, build, fixture, kernel, kspan, make, run, text};
+use support::{HOME, Run, build, fixture, kernel, kspan, make, run, text, write};
 
 const THEN: &str = "bullseye";
 
@@ -186,4 +186,53 @@ fn a_function_that_a_call_is_given_takes_the_new_parameters_and_the_modules_own_
     let cells = build(driver.path(), &[THEN, HOME]).ends(0).cells();
     let verdicts: Vec<&Value> = cells.iter().map(|c| &c["verdict"]).collect();
     assert_eq!(verdicts, ["native", "ported"], "{cells:#?}");
+}
+
+#[test]
+fn a_head_that_stands_there_twice_is_read_as_compiled_and_names_that_macros_took_are_renamed() {
+    kernel(THEN);
+    let driver = tempfile::tempdir().unwrap();
+    let manifest = format!("name = \"twice\"\nhome = \"{THEN}\"\nmodules = [\"twice\"]\n");
+    write(driver.path(), "kspan.toml", manifest.as_bytes());
+    write(driver.path(), "Kbuild", b"obj-m := twice.o\n");
+    write(
+        driver.path(),
+        "twice.c",
+        b"#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/if_link.h>
+#include <linux/version.h>
+
+enum { IFLA_TWICE_UNSPEC, IFLA_OVPN_MAX };
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(3, 3, 0)
+static int twice_remove(struct platform_device *pdev)
+#else
+static int __devexit twice_remove(struct platform_device *pdev)
+#endif
+{
+	dev_info(&pdev->dev, \"%d\\n\", IFLA_OVPN_MAX);
+	return 0;
+}
+
+static struct platform_driver twice_driver = {
+	.remove = twice_remove,
+	.driver = { .name = \"twice\" },
+};
+module_platform_driver(twice_driver);
+MODULE_LICENSE(\"GPL\");
+MODULE_DESCRIPTION(\"test\");
+",
+    );
+    let work = tempfile::tempdir().unwrap();
+    let out = work.path().join("out");
+    moved(driver.path(), &out, &[]);
+    let source = std::fs::read_to_string(out.join("twice.c")).unwrap();
+    for words in [
+        "static void twice_remove(",
+        "static int __devexit twice_remove(",
+        "IFLA_TWICE_UNSPEC, twice_IFLA_OVPN_MAX",
+    ] {
+        assert!(source.contains(words), "{words}: {source}");
+    }
 }

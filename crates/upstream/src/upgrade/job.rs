@@ -7,7 +7,7 @@ use super::guards::{self, Guards, Versions};
 use super::sites::{self, sites};
 use super::{becomes, forward, headers, member, names, own, tables, together};
 use kspan_evolve::{Evolution, Kind, Library};
-use kspan_facts::{Binding, LocalFunction};
+use kspan_facts::{Binding, Detail, LocalFunction};
 use kspan_kernel::{Cache, KbuildOptions};
 use kspan_port::diag::{self, Diagnostic, Severity};
 use kspan_port::driver::{Driver, MANIFEST_FILE, Manifest};
@@ -640,7 +640,8 @@ impl<'a> Job<'a> {
 
     /// A name of the driver's own that the target's headers have as well.
     fn rename_own(&mut self, diagnostic: &Diagnostic) -> bool {
-        let Some((name, tag)) = own::clash(diagnostic) else {
+        let clash = own::clash(diagnostic).or_else(|| self.hidden_by_macro(diagnostic));
+        let Some((name, tag)) = clash else {
             return false;
         };
         if self.home.has(&name) || !self.target.has(&name) {
@@ -661,6 +662,24 @@ impl<'a> Job<'a> {
         let subject = "keep the driver's own names apart from the kernel's";
         let reason = generated("own names", subject.to_owned(), why);
         self.changes.add(&reason, edits).unwrap_or(false)
+    }
+
+    /// A name that the driver declares on the marked line and that a macro of the target's takes from it.
+    fn hidden_by_macro(&self, diagnostic: &Diagnostic) -> Option<(String, bool)> {
+        if !diagnostic.message.starts_with("expected identifier before") {
+            return None;
+        }
+        let (line, ..) = std::iter::once(diagnostic)
+            .chain(&diagnostic.notes)
+            .find_map(|d| self.marked(d))?;
+        let is_macro = |name: &String| {
+            let defs = self.target.facts.defs(name);
+            defs.iter()
+                .any(|d| matches!(d.detail, Detail::Macro { .. }))
+                && !self.home.has(name)
+        };
+        let name = lex::words(&line).into_iter().find(is_macro)?;
+        Some((name, false))
     }
 
     /// What an error asks for, with the place in the driver as it was.
