@@ -197,8 +197,19 @@ fn stub_of(view: &View, name: &str, depth: usize) -> Option<String> {
     let [callee] = callees.as_slice() else {
         return None;
     };
+    if has_its_own_work(&wrapper.text[open..], callee) {
+        return None;
+    }
     let stub = stub_of(view, callee, depth - 1).filter(|_| callee != name)?;
     Some(format!("{callee}() {stub}"))
+}
+
+/// A body that calls something by the way, without looking at what it answers, and goes on (`debug_dma_mapping_error()` within
+/// `dma_mapping_error()`).
+fn has_its_own_work(body: &str, callee: &str) -> bool {
+    let at = lex::tokens(body.as_bytes()).find(|(_, r)| body.get(r.clone()) == Some(callee));
+    let statements = body.matches(';').count();
+    at.is_some_and(|(_, r)| statements > 1 && stands_alone(body.as_bytes(), r.start))
 }
 
 /// The body of a function that does nothing but return a constant.
@@ -325,6 +336,14 @@ mod tests {
             "; f(",
         ] {
             assert!(!alone(used), "{used}");
+        }
+    }
+
+    #[test]
+    fn a_call_by_the_way_makes_no_stub() {
+        assert!(has_its_own_work("{ debug(a); if (a) return -ENOMEM; return 0; }", "debug"));
+        for whole in ["{ debug(a); }", "{ return debug(a); }", "{ int r = debug(a); return r; }"] {
+            assert!(!has_its_own_work(whole, "debug"), "{whole}");
         }
     }
 
