@@ -349,8 +349,10 @@ impl Engine {
             let none = BTreeSet::new();
             let wants = (&none, &none, &mut port);
             self.derive(driver, &built, kernels, options, &base, wants)?;
+            let mut along = BTreeSet::new();
             if port.verdict == Verdict::Open {
-                let stubs = self.with_providers(driver, kernels, options, &base, &mut port)?;
+                let stubs =
+                    self.with_providers(driver, kernels, options, &base, &mut port, &mut along)?;
                 if port.verdict == Verdict::Open && !stubs.is_empty() {
                     let mut again = self.blank(driver, &home, target);
                     again.notes_of(&built);
@@ -366,7 +368,7 @@ impl Engine {
                 }
             }
             if port.builds() && home.kernel.id != target.kernel.id {
-                self.with_those_apart(driver, &built, kernels, options, &base, &mut port)?;
+                self.with_those_apart(driver, &built, kernels, options, &base, (&mut port, along))?;
             }
             port.seconds = start.elapsed().as_secs_f64();
         } else {
@@ -416,8 +418,8 @@ impl Engine {
         }
     }
 
-    /// A port that stays open since modules of the home kernel are missing is tried again together with them. What comes back
-    /// are symbols of modules that may not come along, for which there is a stub.
+    /// A port that stays open since modules of the home kernel are missing is tried again together with them, and with those that are
+    /// `along` already. What comes back are symbols of modules that may not come along, for which there is a stub.
     fn with_providers(
         &self,
         driver: &Driver,
@@ -425,6 +427,7 @@ impl Engine {
         options: &KbuildOptions,
         base: &Path,
         port: &mut Port,
+        along: &mut BTreeSet<Provider>,
     ) -> Result<BTreeSet<String>> {
         let Some(tree) = self.cache.source_tree_if_present(&home.kernel) else {
             return Ok(BTreeSet::new());
@@ -432,16 +435,17 @@ impl Engine {
         let place = provider::Place::of(&self.cache, driver, (home, &tree), target)?;
         let mut narrow = port.open.clone();
         let mut open = narrow.clone();
-        let mut taken = BTreeSet::new();
+        let mut taken = along.clone();
         let mut stubs = BTreeSet::new();
         loop {
             let wanted = provider::wanted(&open, &taken, &place);
-            if taken.is_empty() {
+            let is_first = taken.len() == along.len();
+            if is_first {
                 stubs = provider::stubbed(&wanted, home);
             }
             provider::explain(&mut narrow, &wanted);
             if wanted.providers.is_empty() || provider::stays(&open, home) {
-                if taken.is_empty() {
+                if is_first {
                     port.open = narrow;
                 }
                 return Ok(stubs);
@@ -454,6 +458,7 @@ impl Engine {
                     let wide = self.port_set(&set, &taken, (home, target), options, base)?;
                     if wide.builds() {
                         *port = wide;
+                        *along = taken;
                         return Ok(BTreeSet::new());
                     }
                     let words = wide.outcome();
@@ -475,7 +480,7 @@ impl Engine {
         (home, target): (&View, &View),
         options: &KbuildOptions,
         base: &Path,
-        port: &mut Port,
+        (port, mut along): (&mut Port, BTreeSet<Provider>),
     ) -> Result<()> {
         let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
         let (Some(at_home), Some(there)) = (tree(home), tree(target)) else {
@@ -485,7 +490,13 @@ impl Engine {
             home: &at_home,
             target: &there,
         };
-        let apart = private_abi::apart(driver, built, (home, target), &trees);
+        let mut apart = private_abi::apart(driver, built, (home, target), &trees);
+        // What comes along is the home kernel's own.
+        let comes = |symbol: &String| {
+            let export = home.facts.export(symbol);
+            export.is_some_and(|e| along.iter().any(|p| p.path == e.module))
+        };
+        apart.symbols.retain(|s| !comes(s));
         if apart.symbols.is_empty() {
             return Ok(());
         }
@@ -501,7 +512,7 @@ impl Engine {
             open: apart.symbols.into_iter().map(gap).collect(),
             ..port.clone()
         };
-        self.with_providers(driver, (home, target), options, base, &mut wide)?;
+        self.with_providers(driver, (home, target), options, base, &mut wide, &mut along)?;
         if wide.builds() {
             *port = wide;
             return Ok(());

@@ -341,8 +341,15 @@ mod tests {
 
     #[test]
     fn a_call_by_the_way_makes_no_stub() {
-        assert!(has_its_own_work("{ debug(a); if (a) return -ENOMEM; return 0; }", "debug"));
-        for whole in ["{ debug(a); }", "{ return debug(a); }", "{ int r = debug(a); return r; }"] {
+        assert!(has_its_own_work(
+            "{ debug(a); if (a) return -ENOMEM; return 0; }",
+            "debug"
+        ));
+        for whole in [
+            "{ debug(a); }",
+            "{ return debug(a); }",
+            "{ int r = debug(a); return r; }",
+        ] {
             assert!(!has_its_own_work(whole, "debug"), "{whole}");
         }
     }
