@@ -2,7 +2,7 @@
 
 use crate::conditions::KernelView;
 use crate::library::Library;
-use crate::model::{Evolution, Kind};
+use crate::model::{Condition, Evolution, Kind};
 use kspan_kernel::{Cache, CompileFlags, Error, Kernel, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,13 +37,17 @@ pub enum Outcome {
 /// # Errors
 /// When the sandbox or the compiler cannot be started.
 pub fn judge(bench: &Bench<'_>, library: &Library, evolution: &Evolution) -> Result<Outcome> {
+    // A structure's other form is told by the member that it lacks.
+    let lacks_member =
+        |c: &Condition| matches!(c, Condition::Field(tag, _) if evolution.provides.contains(tag));
     if let Kind::Override { home_arity, .. } = &evolution.kind
         && home_arity.is_empty()
         && evolution.body.is_empty()
         && evolution.body_lacks.is_empty()
+        && !evolution.lacks.iter().any(lacks_member)
     {
         return Ok(Outcome::Bad(
-            "an override must say which form it serves: home_arity, body or body_lacks".to_owned(),
+            "an override must say which form it serves: home_arity, body, body_lacks, or a member that the structure lacks".to_owned(),
         ));
     }
     let text = match source(library, evolution, bench.view) {
