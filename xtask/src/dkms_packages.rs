@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 /// Build every `*-dkms` package of Debian 11, 12 and 13 (component main) on the fetched kernels, without and with self-repair.
 ///
-/// What a cell came to is kept: the plain build under the package's and the kernel's hashes, the repair under kspan's own, too.
+/// Installs with apt-get what the packages build with, and needs root for it. What a cell came to is kept: the plain build under the package's and the kernel's hashes, the repair under kspan's own, too.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only so many packages, the smallest first.

@@ -289,9 +289,9 @@ fn derived(
     if !good && upgraded::leads_to(&home, &target) {
         let name = format!("{}-moved-up-{versions:?}", home.kernel.release);
         let to = source.with_file_name(name);
-        made.push(upgraded::port(
-            engine, &driver, &target, &options, &findings, &to,
-        )?);
+        let moved = upgraded::port(engine, &driver, &target, &options, &findings, &to);
+        // A port that is there already is not lost with it.
+        made.push(moved.unwrap_or_else(|why| Err(why.to_string())));
     }
     Ok(made)
 }

@@ -9,12 +9,13 @@ use kspan_port::{Engine, Error, Port, Result, Verdict};
 use kspan_upstream::upgrade::{Change, Manner, Upgrade, upgrade};
 use std::path::Path;
 
-/// The target is the newer one of the two: an upgrade is the code that a maintainer would write, and goes one way.
+/// The target is the newer one of the two: an upgrade is the code that a maintainer would write, and goes one way. Only whether it is tried
+/// hangs on this; what becomes of it is for facts and the compiler.
 pub fn leads_to(home: &View, target: &View) -> bool {
     version_code(&home.kernel) < version_code(&target.kernel)
 }
 
-/// The upgraded driver, built on the target, as a port; `open` is the port that has gaps, whose findings on meaning hold here too. The
+/// The upgraded driver, built on the target, as a port; `findings` are those on the meaning of its port, which hold here too. The
 /// upgraded source is written to `dir`, which is not there yet. The inner error says why it does not build.
 pub fn port(
     engine: &Engine,
@@ -36,9 +37,13 @@ pub fn port(
             .map_err(|source| Error::Io { path: file, source })?;
     }
     let mut port = engine.port(&Driver::load(dir)?, target, options)?;
-    if port.verdict == Verdict::Native {
-        port.verdict = Verdict::Ported;
+    if !port.builds() {
+        return Ok(Err(format!(
+            "moved up from {}, it does not build",
+            made.home
+        )));
     }
+    port.verdict = Verdict::Ported;
     port.home.clone_from(&made.home);
     port.remedies = made.changes.iter().map(remedy).collect();
     port.findings = findings.to_vec();

@@ -232,7 +232,8 @@ fn returns(used: &Use, home: &View, target: &View, library: &Library) -> Option<
         return None;
     }
     // An evolution says what becomes of the value; or nobody looks at it.
-    if library.best(&used.name, target).is_some() || is_statement(used) {
+    let best = library.best(&used.name, target);
+    if best.is_some_and(|e| e.types.contains_key(&used.name)) || is_statement(used) {
         return None;
     }
     let meaning = format!(

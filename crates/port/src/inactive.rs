@@ -1,9 +1,10 @@
 //! Forms that a source keeps for kernels other than its home: what the target's preprocessor leaves out asks nothing of the target.
 
-use crate::Result;
 use crate::home::Home;
 use crate::view::View;
+use crate::{Result, lex};
 use kspan_facts::{Loc, Skipped, Tu};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -20,11 +21,12 @@ pub fn without(mut built: Home, target: &View) -> Result<Home> {
         return Ok(built);
     }
     let dir = built.dir.clone();
-    for tu in &mut built.tus {
+    built.tus.par_iter_mut().try_for_each(|tu| {
         let args: Vec<String> = target.flags.args.iter().chain(&tu.extra).cloned().collect();
         let skipped = kspan_facts::skipped(&target.kernel, &dir.join(&tu.source), &args, &dir)?;
         leave_out(&mut tu.tu, &skipped);
-    }
+        Result::Ok(())
+    })?;
     Ok(built)
 }
 
@@ -35,8 +37,8 @@ fn asks_for_a_version(tu: &Tu) -> bool {
     files.dedup();
     files.into_iter().any(|file| {
         let text = std::fs::read(file).unwrap_or_default();
-        let has = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
-        VERSION_WORDS.iter().any(|word| has(word))
+        let has = |word: &&[u8]| lex::find(&text, 0, word).is_some();
+        VERSION_WORDS.iter().any(has)
     })
 }
 
