@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
@@ -70,15 +71,43 @@ const NEEDED: [&str; 5] = [
     "pkg-config",
 ];
 
-/// Installs what the packages build with, as their installation would.
-fn install_needed() -> anyhow::Result<()> {
+/// Installs what the packages build with, as their installation would: on this machine, or in the root that holds a kernel's compiler.
+fn install_needed(root: Option<&Path>) -> anyhow::Result<()> {
+    let Some(root) = root else {
+        return apt(&[], None);
+    };
+    if root.join("usr/bin/pkg-config").exists() && root.join("usr/sbin/iptables").exists() {
+        return Ok(());
+    }
+    let root = fs::canonicalize(root)?;
+    let mut config = tempfile::NamedTempFile::new()?;
+    // The root has dpkg, but no apt of its own: apt.conf(5), Dir and DPkg::options.
+    write!(
+        config,
+        "Dir \"{root}\";\nDir::Log \"{root}/var/log\";\nDPkg::Options {{ \"--root={root}\"; }};\n\
+         Dir::Etc::TrustedParts \"/etc/apt/trusted.gpg.d\";\nDir::Etc::Trusted \"/etc/apt/trusted.gpg\";\n\
+         Acquire::Check-Valid-Until \"false\";\n",
+        root = root.display()
+    )?;
+    apt(&["update"], Some(config.path()))?;
+    apt(&[], Some(config.path()))
+}
+
+/// apt-get with these words, or to install what is needed.
+fn apt(words: &[&str], config: Option<&Path>) -> anyhow::Result<()> {
     let mut apt = Command::new("apt-get");
-    apt.args(["install", "-qq", "-y", "--no-install-recommends"]);
-    apt.args(NEEDED).env("DEBIAN_FRONTEND", "noninteractive");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+    if let Some(config) = config {
+        apt.env("APT_CONFIG", config);
+    }
+    match words.is_empty() {
+        true => apt.args(["install", "-y", "--no-install-recommends"]).args(NEEDED),
+        false => apt.args(words),
+    };
     let output = apt.output().context("apt-get cannot be run")?;
     if !output.status.success() {
         bail!(
-            "apt-get install {}: {}",
+            "apt-get for {}: {}",
             NEEDED.join(" "),
             String::from_utf8_lossy(&output.stderr)
         );
@@ -140,7 +169,7 @@ struct Row {
 /// # Errors
 /// When the archive or a kernel cannot be had.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    install_needed()?;
+    install_needed(None)?;
     let cache = Cache::open()?;
     let kernels = args
         .on
@@ -148,13 +177,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .map(|name| {
             let kernel = cache.resolve(name)?;
             // Asked now, so that each build finds the answer.
-            cache.toolchain(&kernel)?;
+            install_needed(cache.toolchain(&kernel)?.root.as_deref())?;
             Ok(kernel)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let offers = offers(args, &cache)?;
     if offers.is_empty() {
-        bail!("no package of that name");
+        eprintln!("no package's name begins so: {}", args.only.join(", "));
+        return Ok(ExitCode::from(2));
     }
     let trial = Trial::new(args, cache, kernels)?;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -283,11 +313,11 @@ impl<'a> Trial<'a> {
     /// A package may bring more than one source: it builds when all do.
     fn cell(&self, offer: &Offered, sources: &[PathBuf], kernel: &Kernel) -> anyhow::Result<Cell> {
         let sha = &offer.package.sha256;
-        let plain_key = format!("plain-4 {sha} {}", kernel.digest);
-        // Before format 4, what a package builds with was not there; before format 3, a package that looks for the kernel in /lib/modules did
-        // not find all of it.
+        let plain_key = format!("plain-5 {sha} {}", kernel.digest);
+        // Before formats 5 and 4, what a package builds with was not there (in a compiler's root); before format 3, a package that looks for the
+        // kernel in /lib/modules did not find all of it.
         let older = || {
-            let mut before = ["plain-3", "plain-2", "plain-1"].into_iter();
+            let mut before = ["plain-4", "plain-3", "plain-2", "plain-1"].into_iter();
             before.find_map(|format| {
                 self.known(&format!("{format} {sha} {}", kernel.digest))
                     .filter(|c| c.plain != Outcome::Fails)
@@ -304,7 +334,7 @@ impl<'a> Trial<'a> {
         if cell.plain != Outcome::Fails || self.args.plain {
             return Ok(cell);
         }
-        let key = format!("repaired-1 {sha} {} {}", kernel.digest, self.hash);
+        let key = format!("repaired-2 {sha} {} {}", kernel.digest, self.hash);
         if let Some(known) = self.known(&key) {
             return Ok(known);
         }

@@ -204,10 +204,11 @@ impl Session<'_> {
         target: &Target,
         source: &Path,
     ) -> Result<Workshop> {
-        let shown = self.tree.build(package);
+        let named = self.tree.build(package);
         // Seen under one name by every build, but each kernel has its own. Without a sandbox there is only one place.
+        let shown = self.build_seen(package);
         let real = match self.warned_of_no_sandbox.load(Ordering::Relaxed) {
-            true => shown.clone(),
+            true => named.clone(),
             false => self
                 .tree
                 .package(package)
@@ -215,12 +216,21 @@ impl Session<'_> {
         };
         disk::remove_tree(&real)?;
         disk::copy_tree(source, &real)?;
-        disk::make_dir(&shown)?;
+        disk::make_dir(&named)?;
+        let mut also = Vec::new();
+        if shown != named {
+            disk::make_dir(&shown)?;
+            // Its commands may say where dkms builds it.
+            also.push(Mount {
+                real: real.clone(),
+                shown: named.clone(),
+            });
+        }
         let patches = Path::new("/etc/dkms").join(&package.name).join("patches");
         if patches.is_dir() {
             disk::copy_tree(&patches, &real.join("patches"))?;
         }
-        let log_name = shown.join("make.log");
+        let log_name = named.join("make.log");
         let mut log = open_log(&real.join("make.log"))?;
         writeln!(
             log,
@@ -239,7 +249,7 @@ impl Session<'_> {
             log_name,
             prelude: self.prelude(package, target),
             environment: self.compilers(target, cached.as_ref())?,
-            also: Vec::new(),
+            also,
             readable,
             root: cached
                 .as_ref()
@@ -252,6 +262,14 @@ impl Session<'_> {
             shown,
             real,
         })
+    }
+
+    /// The directory that the package's commands see as theirs.
+    pub(crate) fn build_seen(&self, package: &Package) -> PathBuf {
+        match self.warned_of_no_sandbox.load(Ordering::Relaxed) {
+            true => self.tree.build(package),
+            false => self.tree.shown(package),
+        }
     }
 
     /// The variables that a build command may name, and the administrator's build environment.
@@ -523,10 +541,12 @@ impl Session<'_> {
         if !script.is_empty() {
             disk::make_dir(&base)?;
             let shop = Workshop {
-                also: vec![Mount {
+                also: std::iter::once(Mount {
                     real: staged.path().to_path_buf(),
                     shown: base.clone(),
-                }],
+                })
+                .chain(shop.also.iter().cloned())
+                .collect(),
                 log: shop.log.try_clone().map_err(Stop::io(&shop.log_name))?,
                 log_name: shop.log_name.clone(),
                 real: shop.real.clone(),
@@ -570,14 +590,17 @@ impl Session<'_> {
 
     /// After a build: nothing stays but, of one that failed, the directory with the log that the user is told of.
     fn clear_up(&self, package: &Package, shop: &Workshop, well: bool) -> Result<()> {
-        let shown = self.tree.build(package);
+        let named = self.tree.build(package);
+        if shop.shown != named {
+            disk::remove_tree(&shop.shown)?;
+        }
         if well {
             disk::remove_tree(&shop.real)?;
-            return disk::remove_tree(&shown);
+            return disk::remove_tree(&named);
         }
-        if shop.real != shown {
-            disk::remove_tree(&shown)?;
-            disk::rename(&shop.real, &shown)?;
+        if shop.real != named {
+            disk::remove_tree(&named)?;
+            disk::rename(&shop.real, &named)?;
         }
         Ok(())
     }

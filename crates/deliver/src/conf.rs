@@ -333,7 +333,7 @@ impl Session<'_> {
             default_make: format!(
                 "make -C {} M={}",
                 kernel_dir.display(),
-                self.tree.build(package).display()
+                self.build_seen(package).display()
             ),
             location: addon.or(distro::module_location(&self.family).map(str::to_owned)),
         }

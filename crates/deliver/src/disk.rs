@@ -154,6 +154,19 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the links in a copied tree that lead out of it: what they led to did not come along.
+pub fn drop_links_out(tree: &Path) -> Result<()> {
+    let root = tree.canonicalize().map_err(Stop::io(tree))?;
+    for entry in walkdir::WalkDir::new(&root) {
+        let entry = entry.map_err(|e| Stop::io(tree)(e.into()))?;
+        let leads_in = || entry.path().canonicalize().is_ok_and(|p| p.starts_with(&root));
+        if entry.path_is_symlink() && !leads_in() {
+            fs::remove_file(entry.path()).map_err(Stop::io(entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 fn copy_entry(entry: &walkdir::DirEntry, place: &Path) -> std::io::Result<()> {
     let kind = entry.file_type();
     if kind.is_dir() {
@@ -223,6 +236,21 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&place).unwrap(), "old");
         assert_eq!(names(dir.path()), ["a.ko"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_that_lead_out_of_a_tree_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, out) = (dir.path().join("tree"), dir.path().join("out"));
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(&out, "").unwrap();
+        std::fs::write(tree.join("x"), "").unwrap();
+        for (to, name) in [("nowhere", "a"), ("../out", "b"), ("x", "c")] {
+            std::os::unix::fs::symlink(to, tree.join(name)).unwrap();
+        }
+        drop_links_out(&tree).unwrap();
+        assert_eq!(names(&tree), ["c", "x"]);
+        assert!(out.exists());
     }
 
     #[test]

@@ -178,6 +178,7 @@ impl Session<'_> {
         };
         if built.is_ok() {
             disk::copy_tree(&shop.real, source)?;
+            disk::drop_links_out(source)?;
         }
         disk::remove_tree(&shop.real)?;
         Ok(built)

@@ -68,9 +68,20 @@ impl Tree {
         self.package(package).join("source")
     }
 
-    /// `MODULE/VERSION/build`: where it is built, as builds see it.
+    /// `MODULE/VERSION/build`: where it is built, and where the log of a build that failed is found.
     pub fn build(&self, package: &Package) -> PathBuf {
         self.package(package).join("build")
+    }
+
+    /// The name of [`Tree::build`] that a build's commands see: the same, unless the version holds what make cannot read in a name, as
+    /// a `#` (GNU make, "4.2 Rule Syntax" and "5.1 Recipe Syntax"; kbuild puts names of directories into rules).
+    pub fn shown(&self, package: &Package) -> PathBuf {
+        let unread = |c: char| "#%:$=".contains(c) || c.is_whitespace();
+        let last = format!("{}-{}", package.name, package.version);
+        match last.contains(unread) {
+            true => self.own("build").join(last.replace(unread, "_")),
+            false => self.build(package),
+        }
     }
 
     /// `/usr/src/MODULE-VERSION`.

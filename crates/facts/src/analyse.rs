@@ -538,10 +538,15 @@ impl<'u> Run<'u> {
             self.reference(name, count);
         }
         let file = callee.definition().unwrap_or(callee).file();
+        let parameters = callee.ty().parameters();
         if file.is_none() || self.is_own(file) {
+            for (argument, parameter) in arguments.iter().zip(parameters) {
+                if let Some(slot) = self.named_type(parameter) {
+                    self.bind(*argument, &slot);
+                }
+            }
             return;
         }
-        let parameters = callee.ty().parameters();
         for (number, (argument, parameter)) in arguments.iter().zip(parameters).enumerate() {
             if types::is_callback(parameter) {
                 let slot = Slot {
@@ -584,10 +589,32 @@ impl<'u> Run<'u> {
         }
     }
 
-    /// What a field of a kernel record expects; `None` for the driver's own records.
+    /// What the driver's own parameter or member expects that has a function type which the kernel names; `None` for any other type.
+    fn named_type(&mut self, of: Type<'u>) -> Option<Slot> {
+        if of.kind() != CXType_Typedef || !types::is_callback(of) {
+            return None;
+        }
+        let named = of.declaration()?;
+        let file = named.file();
+        if file.is_none() || self.is_own(file) {
+            return None;
+        }
+        Some(Slot {
+            record: String::new(),
+            field: named.spelling(),
+            field_at: None,
+            header: self.header(file),
+            expects: types::signature_of(named).or_else(|| types::signature(of, &[])),
+        })
+    }
+
+    /// What a field of a kernel record expects; for the driver's own records, only where the kernel names its type.
     fn slot(&mut self, field: Cursor<'u>, written: Option<Place>) -> Option<Slot> {
         let file = field.file();
-        if file.is_none() || self.is_own(file) || !types::is_callback(field.ty()) {
+        if file.is_none() || self.is_own(file) {
+            return self.named_type(field.ty());
+        }
+        if !types::is_callback(field.ty()) {
             return None;
         }
         let name = field.spelling();

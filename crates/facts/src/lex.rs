@@ -205,6 +205,22 @@ pub fn word_at(text: &[u8], offset: usize) -> &str {
         .unwrap_or("")
 }
 
+/// Whether a header's first directive keeps it from being read twice: `#ifndef X`, `#if !defined(X)…` or `#pragma once`.
+#[must_use]
+pub fn is_guarded(text: &[u8]) -> bool {
+    let mut tokens = Lexer::new(text, 0);
+    if tokens.next().is_none_or(|first| first.kind != Kind::Hash) {
+        return false;
+    }
+    let mut next = || tokens.next().map_or("", |token| slice(text, token));
+    match next() {
+        "ifndef" => true,
+        "if" => next() == "!" && next() == "defined",
+        "pragma" => next() == "once",
+        _ => false,
+    }
+}
+
 /// How many arguments a bracketed list after an offset holds: `None` if no `(` follows the word there.
 #[must_use]
 pub fn count_arguments(text: &[u8], offset: usize) -> Option<u32> {
@@ -231,4 +247,28 @@ pub fn count_arguments(text: &[u8], offset: usize) -> Option<u32> {
         empty = false;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_not_guarded() {
+        for guarded in [
+            "/* x */\n#ifndef A\n#define A\n#endif",
+            "#if !defined(A) || B\n",
+            "#pragma once\n",
+        ] {
+            assert!(is_guarded(guarded.as_bytes()), "{guarded}");
+        }
+        for bare in [
+            "",
+            "int x;\n#ifndef A\n",
+            "#if IS_ENABLED(A)\nSUBSYS(a)\n#endif",
+            "#include <a.h>",
+        ] {
+            assert!(!is_guarded(bare.as_bytes()), "{bare}");
+        }
+    }
 }

@@ -219,7 +219,8 @@ pub struct Use {
 /// A function of the driver stored in a callback member of one of the kernel's records.
 ///
 /// Where a function is handed to a kernel function that takes a callback (`request_irq(…, handler, …)`), `record` is
-/// empty and `field` is `callee#index`, counted from 0.
+/// empty and `field` is `callee#index`, counted from 0; to a function or member of the driver's own whose type is a kernel typedef
+/// (`io_notify_fn`), `field` is the typedef.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Binding {
     /// Tag of the record (`platform_driver`).

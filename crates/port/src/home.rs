@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Changes whenever what is kept of a home build changes shape or meaning.
-const FORMAT: &str = "home-4";
+const FORMAT: &str = "home-5";
 
 /// One source file of the driver.
 #[derive(Debug, Clone, Serialize, Deserialize)]

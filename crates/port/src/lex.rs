@@ -121,6 +121,21 @@ pub fn words(text: &str) -> Vec<String> {
     out
 }
 
+/// The tags of a text (`struct TAG`), each once, in order.
+#[must_use]
+pub fn tags(text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut opens = false;
+    for (token, range) in tokens(text.as_bytes()) {
+        let word = (token == Token::Word).then(|| &text[range]);
+        if let Some(tag) = word.filter(|w| opens && !out.contains(w)) {
+            out.push(tag);
+        }
+        opens = word.is_some_and(|w| ["struct", "union", "enum"].contains(&w));
+    }
+    out
+}
+
 /// A word of the language, not a name.
 #[must_use]
 pub fn is_keyword(word: &str) -> bool {

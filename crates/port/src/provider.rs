@@ -134,7 +134,7 @@ impl<'a> Place<'a> {
     /// Whether a module that the target has in an older form may be replaced: it stands in the directory of the driver or of a
     /// provider already taken, or only modules of its own directory and of theirs use it, or of the family that lies around both.
     /// Others may use a few exports, which are returned: their types must be the same. A module that others of the target depend on
-    /// for more is a subsystem's core.
+    /// for more is a subsystem's core. A driver that was never in the tree is of no family: it takes no module's place.
     ///
     /// # Errors
     /// Says why not.
@@ -145,6 +145,9 @@ impl<'a> Place<'a> {
     ) -> std::result::Result<BTreeSet<String>, String> {
         if dirs.contains(provider.dir()) {
             return Ok(BTreeSet::new());
+        }
+        if self.driver_dir.is_empty() {
+            return Err("a driver from outside of the kernel takes no kernel module's place".to_owned());
         }
         let Some(tree) = &self.target_tree else {
             return Err("other modules depend on that".to_owned());

@@ -638,9 +638,29 @@ fn place_adapter(
         &file,
         (start, &binding.decl_start),
         &made.name,
-        &made.text,
+        &with_own_macros_aside(&made.text, &bytes),
     )?;
     Ok(changed)
+}
+
+/// Generated text in a file that defines a macro of a structure's name (`#define ctl_table struct ctl_table`): it is put aside for it.
+fn with_own_macros_aside(text: &str, file: &[u8]) -> String {
+    let file = String::from_utf8_lossy(file);
+    let defines = |tag: &&str| {
+        file.lines().any(|line| {
+            let rest = line.trim_start().strip_prefix('#').map(str::trim_start);
+            let name = rest.and_then(|r| r.strip_prefix("define"));
+            name.is_some_and(|n| n.split_whitespace().next() == Some(tag))
+        })
+    };
+    let mut aside = lex::tags(text);
+    aside.retain(defines);
+    let each = |line: &dyn Fn(&str) -> String| aside.iter().map(|t| line(t)).collect::<String>();
+    format!(
+        "{}{text}{}",
+        each(&|t| format!("#pragma push_macro(\"{t}\")\n#undef {t}\n")),
+        each(&|t| format!("#pragma pop_macro(\"{t}\")\n"))
+    )
 }
 
 /// Generated text before a declaration, unless it stands at or before that place already.
@@ -763,6 +783,16 @@ fn written(ctx: &Context<'_>, function: &LocalFunction) -> Result<Option<Range<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_macro_of_a_structures_name_is_put_aside() {
+        let text = "static int f(const struct ctl_table *a0)\n";
+        assert_eq!(with_own_macros_aside(text, b"#define ctl_tables 1\n"), text);
+        assert_eq!(
+            with_own_macros_aside(text, b" # define ctl_table struct ctl_table\n"),
+            format!("#pragma push_macro(\"ctl_table\")\n#undef ctl_table\n{text}#pragma pop_macro(\"ctl_table\")\n")
+        );
+    }
 
     #[test]
     fn a_definition_takes_the_const_of_the_targets_declaration() {

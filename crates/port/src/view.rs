@@ -141,8 +141,25 @@ impl View {
         ];
         match outer.iter().find(|(prefix, _)| header.starts_with(prefix)) {
             Some((_, public)) if self.facts.header_exists(public) => (*public).to_owned(),
-            _ => header.to_owned(),
+            _ => self
+                .includer_of_a_list(header)
+                .unwrap_or_else(|| header.to_owned()),
         }
+    }
+
+    /// For a header without an include guard, as the lists are that another header reads with a macro of its own
+    /// (`linux/cgroup_subsys.h`), the shortest name of those that include it.
+    fn includer_of_a_list(&self, header: &str) -> Option<String> {
+        let path = self.facts.header_path(header)?;
+        let text = std::fs::read(path).ok()?;
+        if kspan_facts::lex::is_guarded(&text) {
+            return None;
+        }
+        let includes = |h: &&str| self.facts.includes_of(h).iter().any(|i| i == header);
+        let outer = self.facts.header_list().filter(includes);
+        outer
+            .min_by_key(|h| (!h.starts_with("linux/"), h.len()))
+            .map(str::to_owned)
     }
 
     /// All headers that including `header` brings in, itself included.

@@ -67,7 +67,8 @@ impl Driver {
                 path: e.path().unwrap_or(&self.dir).to_path_buf(),
                 source: e.into(),
             })?;
-            if entry.path_is_symlink() {
+            // A link that leads nowhere brings nothing (packages link to documentation that stays behind).
+            if entry.path_is_symlink() && entry.path().exists() {
                 check_inside(&self.dir, entry.path())?;
             }
             if entry.path().is_file()
