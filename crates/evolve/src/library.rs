@@ -1,7 +1,7 @@
 //! All evolutions, indexed by what they serve.
 
 use crate::conditions::KernelView;
-use crate::model::{Evolution, Kind};
+use crate::model::{Evolution, Kind, Risk};
 use crate::read::{LoadError, LoadErrors, read_file};
 use crate::sanity;
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,6 +129,24 @@ impl Library {
         };
         library.index();
         Ok(library)
+    }
+
+    /// The evolutions as a driver meets them: without the risk of those whose [`Evolution::risk_with`] it does not use.
+    #[must_use]
+    pub fn met_by(&self, uses: &dyn Fn(&str) -> bool) -> Self {
+        let mut all = self.all.clone();
+        for e in &mut all {
+            if !e.risk_with.is_empty() && !e.risk_with.iter().any(|name| uses(name)) {
+                e.risk = Risk::None;
+                e.meaning.clear();
+            }
+        }
+        let mut library = Self {
+            all,
+            ..Self::default()
+        };
+        library.index();
+        library
     }
 
     /// Every evolution, by file and line.

@@ -386,6 +386,9 @@ pub struct Evolution {
     /// Only for drivers whose manifest names it: what it does is not the driver's meaning on every machine, and the driver's author
     /// has to stand for it.
     pub opt_in: bool,
+    /// Names of the kernel (a function, a structure's tag) without which the risk is none: a driver that uses none of them never meets it. Empty
+    /// where every driver may.
+    pub risk_with: Vec<String>,
     /// What it was learned from; none for one that a person wrote.
     pub evidence: Option<Evidence>,
     /// Uses before and after.

@@ -98,6 +98,8 @@ struct Raw {
     init: Option<String>,
     #[serde(default)]
     opt_in: bool,
+    #[serde(default)]
+    risk_with: Vec<String>,
     evidence: Option<Evidence>,
     #[serde(default)]
     example: Vec<Example>,
@@ -268,6 +270,11 @@ fn check(evolution: &Evolution) -> Result<(), String> {
             "evolution `{id}` is chosen by a driver's author (`opt_in`) and has no `meaning`; say what that author answers for"
         ));
     }
+    if !evolution.risk_with.is_empty() && evolution.risk <= Risk::Default {
+        return Err(format!(
+            "evolution `{id}` says what its risk comes with (`risk_with`), and has none above `default`"
+        ));
+    }
     let upgrade = &evolution.upgrade;
     if upgrade.is_of_member() && !matches!(evolution.kind, Kind::Access { .. }) {
         return Err(format!(
@@ -343,6 +350,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         commit: raw.commit,
         why: raw.why,
         opt_in: raw.opt_in,
+        risk_with: raw.risk_with,
         evidence: raw.evidence,
         examples: raw.example,
         file: file.to_owned(),

@@ -13,7 +13,6 @@ use crate::{Error, Result, inactive, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -193,11 +192,19 @@ impl Engine {
         })
     }
 
-    /// The evolutions for a driver: with those that its manifest chooses.
-    fn library_for(&self, driver: &Driver) -> Result<Cow<'_, Library>> {
+    /// The evolutions for a driver: with those that its manifest chooses, and with the risks that what it uses brings.
+    ///
+    /// # Errors
+    /// When the manifest chooses what is not there to be chosen.
+    pub fn library_for(&self, driver: &Driver, built: &Home) -> Result<Library> {
         let ids = &driver.manifest.opt_in;
+        let tus = || built.tus.iter().map(|t| &t.tu);
+        let uses = |name: &str| {
+            tus().flat_map(|t| &t.uses).any(|u| u.name == name || u.record.as_deref() == Some(name))
+                || tus().flat_map(|t| &t.bindings).any(|b| b.record == name)
+        };
         if ids.is_empty() {
-            return Ok(Cow::Borrowed(&self.library));
+            return Ok(self.library.met_by(&uses));
         }
         let wrong = |why| {
             Error::Input(format!(
@@ -205,7 +212,8 @@ impl Engine {
                 driver.manifest.name
             ))
         };
-        self.every.chosen(ids).map(Cow::Owned).map_err(wrong)
+        let chosen = self.every.chosen(ids).map_err(wrong)?;
+        Ok(chosen.met_by(&uses))
     }
 
     /// A kernel, opened once.
@@ -259,7 +267,7 @@ impl Engine {
     ) -> Result<Checked> {
         let (home, built) = self.home(driver, options)?;
         let built = inactive::without(built, target)?;
-        let library = self.library_for(driver)?;
+        let library = self.library_for(driver, &built)?;
         let found = check::gaps(&built, &home, target, &library);
         let findings = self.findings(driver, &built, (&home, target), &library);
         Ok(Checked {
@@ -573,7 +581,7 @@ impl Engine {
         (stubs, kept, port): (&BTreeSet<String>, &BTreeSet<String>, &mut Port),
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
-        let library = self.library_for(driver)?;
+        let library = self.library_for(driver, built)?;
         port.findings = self.findings(driver, built, (home, target), &library);
         let risky = port.findings.iter().filter(|f| f.risk > Risk::Default);
         let remedies = port.remedies.iter().filter(|r| r.risk > Risk::Default);

@@ -9,6 +9,7 @@ use crate::home::{Home, HomeTu};
 use crate::view::View;
 use crate::{Error, Result, event, lift, site};
 use kspan_evolve::{Evolution, Kind, Library};
+use kspan_facts::lex::is_guarded;
 use kspan_facts::{Def, Detail, UseKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -353,6 +354,12 @@ fn read_already(ctx: &Context<'_>, tu: &HomeTu, header: &str, line: u32) -> bool
     tu.tu.includes.iter().any(above) && !ctx.target.header_path(header).is_some_and(guarded)
 }
 
+/// A header without a guard, as the lists are that the driver reads with a macro of its own (`linux/cgroup_subsys.h`).
+fn is_list(target: &View, header: &str) -> bool {
+    let text = target.header_path(header).and_then(|p| std::fs::read(p).ok());
+    text.is_some_and(|t| !is_guarded(&t))
+}
+
 /// Lines of the file's own includes that lead to files of the driver.
 fn private_includes(built: &Home, tu: &HomeTu) -> BTreeSet<u32> {
     let own = built.dir.join(&tu.source);
@@ -373,6 +380,7 @@ fn kernel_includes(ctx: &Context<'_>, tu: &HomeTu) -> Vec<String> {
         to.as_ref().is_some_and(|p| ctx.built.relative(p).is_none())
             && ctx.target.can_include(header)
             && !header.starts_with("trace/")
+            && !is_list(ctx.target, header)
     };
     let mut seen = BTreeSet::new();
     let new = |(_, header, _): &(kspan_facts::Loc, String, Option<PathBuf>)| {
@@ -537,18 +545,6 @@ fn read_once(header: &str, bytes: Vec<u8>) -> Vec<u8> {
     text.extend_from_slice(&bytes);
     text.extend_from_slice(b"\n#endif\n");
     text
-}
-
-/// A header's text keeps itself from being read twice.
-fn is_guarded(text: &[u8]) -> bool {
-    [
-        b"#ifndef".as_slice(),
-        b"# ifndef",
-        b"#pragma once",
-        b"#if !defined",
-    ]
-    .iter()
-    .any(|guard| memchr::memmem::find(text, guard).is_some())
 }
 
 fn redirect(header: &str, to: &[String]) -> String {

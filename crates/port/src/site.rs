@@ -49,6 +49,37 @@ pub fn after_includes(text: &[u8], private: &BTreeSet<u32>) -> Site {
     last_kernel.unwrap_or(Site { offset: 0, line: 1 })
 }
 
+/// The place for a definition in a header: after the last `#include` that stands in nothing but the header's guard, else below the guard.
+#[must_use]
+pub fn in_header(text: &[u8]) -> Site {
+    let base = i32::from(
+        kspan_facts::lex::is_guarded(text) && !text.windows(12).any(|w| w == b"#pragma once"),
+    );
+    let mut place = Site { offset: 0, line: 1 };
+    let mut offset = 0;
+    let (mut depth, mut guards, mut in_comment, mut continued) = (0i32, true, false, false);
+    for (index, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
+        let below = Site {
+            offset: offset + line.len(),
+            line: u32::try_from(index).unwrap_or(u32::MAX - 2) + 2,
+        };
+        let word = (!in_comment && !continued).then(|| directive(line)).flatten();
+        continued = line.trim_ascii_end().ends_with(b"\\");
+        match word {
+            Some(word) if word.starts_with("if") => depth += 1,
+            Some("endif") => depth -= 1,
+            Some("include") if depth == base => place = below,
+            Some("define" | "pragma") if guards && depth == base => place = below,
+            _ => {}
+        }
+        // Only the macro directly below the guard's line is its own.
+        guards &= word.is_none_or(|w| w.starts_with("if"));
+        in_comment = comment_open(line, in_comment);
+        offset += line.len();
+    }
+    place
+}
+
 /// The line of the first `#include`; the file's start when it has none.
 #[must_use]
 pub fn first_include(text: &[u8]) -> Site {
@@ -98,6 +129,19 @@ pub fn comment_open(line: &[u8], mut open: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_definition_stands_inside_of_a_headers_guard() {
+        let line = |text: &str| in_header(text.as_bytes()).line;
+        assert_eq!(line("/* x */\n#ifndef A\n#define A\n#define B 1\n#endif\n"), 4);
+        assert_eq!(
+            line("#ifndef A\n#define A\n#include <a.h>\n#ifdef C\n#include <c.h>\n#endif\nint x;\n#endif\n"),
+            4
+        );
+        assert_eq!(line("#pragma once\n#include <a.h>\nint x;\n"), 3);
+        assert_eq!(line("#pragma once\nint x;\n"), 2);
+        assert_eq!(line("int x;\n"), 1);
+    }
 
     #[test]
     fn the_first_include_is_no_comment() {

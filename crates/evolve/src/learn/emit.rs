@@ -330,6 +330,7 @@ impl Maker<'_> {
                 tally.files, self.home.release, self.target.release
             ),
             opt_in: false,
+            risk_with: Vec::new(),
             evidence: Some(self.evidence(tally, tier)),
             examples: Vec::new(),
             file: String::new(),

@@ -152,8 +152,11 @@ impl<'a> Job<'a> {
     /// # Errors
     /// As [`Job::text`].
     pub fn definition(&self, file: &Path, text: &str) -> std::result::Result<Edit, String> {
-        let private = BTreeSet::new();
-        let place = site::after_includes(self.text(file)?.as_bytes(), &private);
+        let bytes = self.text(file)?.as_bytes();
+        let place = match file.extension().is_some_and(|e| e == "h") {
+            true => site::in_header(bytes),
+            false => site::after_includes(bytes, &BTreeSet::new()),
+        };
         Ok(Edit::insert(
             place.offset,
             format!("\n{}\n", text.trim_end()),

@@ -15,6 +15,7 @@ mod job;
 mod member;
 mod names;
 mod own;
+mod own_headers;
 pub mod series;
 pub mod sites;
 mod tables;
@@ -90,8 +91,8 @@ pub struct Manner {
     pub ordered: bool,
 }
 
-/// Moves a driver's source to a kernel's API; nothing is written but in the cache. Where all that stays open are symbols of modules of the driver's own family, these
-/// come along, and are moved with it.
+/// Moves a driver's source to a kernel's API; nothing is written but in the cache. Where its own headers are in the way,
+/// or all that stays open are symbols of modules of the driver's own family, these come along, and are moved with it.
 ///
 /// # Errors
 /// When a kernel cannot be used or the disk refuses. What stays open is no error.
@@ -104,6 +105,11 @@ pub fn upgrade(
 ) -> Result<Upgrade> {
     let start = std::time::Instant::now();
     let mut out = alone(engine, driver, target, options, manner)?;
+    if out.broken.is_none() && !out.builds {
+        out = own_headers::with(engine, driver, target, out, &|set| {
+            alone(engine, set, target, options, manner)
+        })?;
+    }
     if out.broken.is_none() && !out.builds {
         out = family::with(engine, driver, target, out, &|set| {
             alone(engine, set, target, options, manner)
@@ -129,12 +135,13 @@ fn alone(
         source,
     })?;
     let work = tempfile::tempdir_in(&base).map_err(|source| Error::Io { path: base, source })?;
+    let library = engine.library_for(driver, &built)?;
     let mut job = Job::new(
         &engine.cache,
         driver,
         &built,
         (&home, target),
-        &engine.library,
+        &library,
         work.path(),
     )?;
     let mut out = Upgrade {

@@ -10,6 +10,7 @@ use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Def, Detail, UseKind};
 use kspan_port::carry::{Closure, Sources, Unit, Wants};
 use kspan_port::gap::{RemedyKind, Risk};
+use kspan_port::home::HomeTu;
 use kspan_port::lex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -529,12 +530,40 @@ fn block_end(text: &str, from: usize) -> Option<usize> {
         .map(|(_, r)| from + r.start)
 }
 
-/// The home kernel's definition as one of the driver's own.
+/// The home kernel's definition as one of the driver's own: in the first of its headers that the source file reads the name in, else in
+/// the source file.
 fn kept(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
-    match job.built.tus.get(tu).map(|t| t.source.clone()) {
-        Some(file) => keep(job, &file, name),
-        None => Err("no such source file".to_owned()),
+    let Some(tu) = job.built.tus.get(tu) else {
+        return Err("no such source file".to_owned());
+    };
+    let uses = tu.tu.uses.iter().filter(|u| u.name == name);
+    let readers: BTreeSet<&Path> = uses.map(|u| u.at.file.as_path()).collect();
+    let own = |f: &Path| job.built.relative(f).map(Path::to_path_buf);
+    let headers = read_in_order(tu, &job.built.dir.join(&tu.source));
+    let file = headers
+        .into_iter()
+        .find(|f| readers.contains(f))
+        .and_then(own)
+        .filter(|f| job.text(f).is_ok())
+        .unwrap_or_else(|| tu.source.clone());
+    keep(job, &file, name)
+}
+
+/// What a file includes, each before what includes it.
+fn read_in_order<'t>(tu: &'t HomeTu, file: &Path) -> Vec<&'t Path> {
+    fn walk<'t>(tu: &'t HomeTu, file: &Path, seen: &mut BTreeSet<&'t Path>, out: &mut Vec<&'t Path>) {
+        let mut inner: Vec<_> = tu.tu.includes.iter().filter(|(at, ..)| at.file == file).collect();
+        inner.sort_by_key(|(at, ..)| at.line);
+        for path in inner.into_iter().filter_map(|(.., path)| path.as_deref()) {
+            if seen.insert(path) {
+                walk(tu, path, seen, out);
+                out.push(path);
+            }
+        }
     }
+    let (mut seen, mut out) = (BTreeSet::new(), Vec::new());
+    walk(tu, file, &mut seen, &mut out);
+    out
 }
 
 /// A definition, with what it needs, as one of a file's own.
