@@ -4,7 +4,7 @@ use crate::conditions::KernelView;
 use crate::model::{Evolution, Kind, Risk};
 use crate::read::{LoadError, LoadErrors, read_file};
 use crate::sanity;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 /// The evolutions of this build: (file, text).
@@ -131,12 +131,17 @@ impl Library {
         Ok(library)
     }
 
-    /// The evolutions as a driver meets them: without the risk of those whose [`Evolution::risk_with`] it does not use.
+    /// The evolutions as a driver meets them, `uses` being the names that each of its source files uses: without the risk of those whose
+    /// [`Evolution::risk_with`] it does not use, or uses nowhere without their [`Evolution::risk_without`].
     #[must_use]
-    pub fn met_by(&self, uses: &dyn Fn(&str) -> bool) -> Self {
+    pub fn met_by(&self, uses: &[HashSet<&str>]) -> Self {
+        let any = |file: &HashSet<&str>, names: &[String]| names.iter().any(|n| file.contains(n.as_str()));
         let mut all = self.all.clone();
         for e in &mut all {
-            if !e.risk_with.is_empty() && !e.risk_with.iter().any(|name| uses(name)) {
+            let never = !e.risk_with.is_empty() && !uses.iter().any(|f| any(f, &e.risk_with));
+            let mut users = uses.iter().filter(|f| any(f, &e.provides));
+            let seen_to = !e.risk_without.is_empty() && users.all(|f| any(f, &e.risk_without));
+            if never || seen_to {
                 e.risk = Risk::None;
                 e.meaning.clear();
             }

@@ -389,6 +389,9 @@ pub struct Evolution {
     /// Names of the kernel (a function, a structure's tag) without which the risk is none: a driver that uses none of them never meets it. Empty
     /// where every driver may.
     pub risk_with: Vec<String>,
+    /// Names of the kernel beside which the risk is none: a source file that uses what the evolution provides uses one of them, too, and the
+    /// evolution's text sees to the rest there.
+    pub risk_without: Vec<String>,
     /// What it was learned from; none for one that a person wrote.
     pub evidence: Option<Evidence>,
     /// Uses before and after.

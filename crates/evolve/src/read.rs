@@ -100,6 +100,8 @@ struct Raw {
     opt_in: bool,
     #[serde(default)]
     risk_with: Vec<String>,
+    #[serde(default)]
+    risk_without: Vec<String>,
     evidence: Option<Evidence>,
     #[serde(default)]
     example: Vec<Example>,
@@ -270,9 +272,10 @@ fn check(evolution: &Evolution) -> Result<(), String> {
             "evolution `{id}` is chosen by a driver's author (`opt_in`) and has no `meaning`; say what that author answers for"
         ));
     }
-    if !evolution.risk_with.is_empty() && evolution.risk <= Risk::Default {
+    let bounded = !evolution.risk_with.is_empty() || !evolution.risk_without.is_empty();
+    if bounded && evolution.risk <= Risk::Default {
         return Err(format!(
-            "evolution `{id}` says what its risk comes with (`risk_with`), and has none above `default`"
+            "evolution `{id}` says when its risk is met (`risk_with`, `risk_without`), and has none above `default`"
         ));
     }
     let upgrade = &evolution.upgrade;
@@ -351,6 +354,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         why: raw.why,
         opt_in: raw.opt_in,
         risk_with: raw.risk_with,
+        risk_without: raw.risk_without,
         evidence: raw.evidence,
         examples: raw.example,
         file: file.to_owned(),

@@ -174,11 +174,14 @@ impl Builder<'_> {
         }
         let in_overlay = defs.iter().find(|d| self.sources.whole.contains(&d.header));
         // A header of the target that stands for one of home may lack some of its names.
-        let stands = in_overlay.is_some_and(|d| self.standing_header(&d.header).is_some());
+        let standing = in_overlay.and_then(|d| self.standing_header(&d.header));
+        let lacks_it = standing.as_ref().is_some_and(|h| !self.mentions(h, name));
+        let stands = standing.is_some();
         let by_rule = || self.evolution(name).is_some();
         // What a whole header only declares, and nobody exports on the target, must come from elsewhere.
         let declared = in_overlay.is_some_and(|d| self.is_only_declared(d));
-        if let Some(def) = in_overlay.filter(|_| !(stands || declared) || !by_rule()) {
+        let serves = |_: &&Def| !lacks_it && (!(stands || declared) || !by_rule());
+        if let Some(def) = in_overlay.filter(serves) {
             self.closure.includes.insert(def.header.clone());
             return Ok(());
         }
@@ -189,8 +192,11 @@ impl Builder<'_> {
             return Err(format!("{name} is in no header of the home kernel"));
         };
         if let Some(header) = self.standing_header(&def.header) {
+            let speaks_of_it = self.mentions(&header, name);
             self.closure.includes.insert(header);
-            return Ok(());
+            if speaks_of_it {
+                return Ok(());
+            }
         }
         if self.take_tracepoint(def).is_some() {
             return Ok(());
@@ -246,6 +252,13 @@ impl Builder<'_> {
             Kind::Header { target, .. } => Some(target.clone()),
             _ => None,
         }
+    }
+
+    /// The target has the name, or its header has the word, if only where its configuration leaves it out.
+    fn mentions(&self, header: &str, name: &str) -> bool {
+        let target = self.sources.target;
+        let text = || std::fs::read_to_string(target.header_path(header)?).ok();
+        target.has(name) || text().is_some_and(|t| lex::words(&t).iter().any(|w| w == name))
     }
 
     fn take_evolution(&mut self, name: &str, evolution: &Evolution) -> Result<(), String> {

@@ -5,7 +5,7 @@ use crate::derive::{self, Derived};
 use crate::driver::{Driver, MANIFEST_FILE};
 use crate::gap::{Gap, Need, Remedy, Risk};
 use crate::gates::{self, Finding};
-use crate::home::{self, Home};
+use crate::home::{self, Home, HomeTu};
 use crate::plan::Context;
 use crate::provider::Provider;
 use crate::view::View;
@@ -13,7 +13,7 @@ use crate::{Error, Result, inactive, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -198,11 +198,7 @@ impl Engine {
     /// When the manifest chooses what is not there to be chosen.
     pub fn library_for(&self, driver: &Driver, built: &Home) -> Result<Library> {
         let ids = &driver.manifest.opt_in;
-        let tus = || built.tus.iter().map(|t| &t.tu);
-        let uses = |name: &str| {
-            tus().flat_map(|t| &t.uses).any(|u| u.name == name || u.record.as_deref() == Some(name))
-                || tus().flat_map(|t| &t.bindings).any(|b| b.record == name)
-        };
+        let uses: Vec<HashSet<&str>> = built.tus.iter().map(names_in).collect();
         if ids.is_empty() {
             return Ok(self.library.met_by(&uses));
         }
@@ -609,6 +605,14 @@ impl Engine {
         port.files = tidy(&tree)?;
         store::replace_dir(&tree, &base.join("tree"))
     }
+}
+
+/// The kernel's names that a source file uses, and the structures whose members it sets.
+fn names_in(tu: &HomeTu) -> HashSet<&str> {
+    let uses = tu.tu.uses.iter();
+    let used = uses.flat_map(|u| [Some(u.name.as_str()), u.record.as_deref()]);
+    let records = tu.tu.bindings.iter().map(|b| b.record.as_str());
+    used.flatten().chain(records).collect()
 }
 
 /// What a check found, with what it was found from.

@@ -7,7 +7,7 @@ use crate::gap::{NameKind, Need};
 use crate::home::HomeTu;
 use crate::lex;
 use crate::view::View;
-use kspan_facts::{Param, Signature, Ty, UseKind};
+use kspan_facts::{Detail, Param, Signature, Ty, UseKind};
 
 /// Where a diagnostic points, in the driver's own terms.
 pub struct Spot<'a> {
@@ -19,6 +19,19 @@ pub struct Spot<'a> {
     pub line: u32,
     /// The identifier at the caret, if there is one.
     pub word: Option<&'a str>,
+}
+
+/// A macro of the kernel's at the start of a line outside of any function (`MODULE_ALIAS_GENL_FAMILY("x");`), which the compiler takes for
+/// a declaration where its header is not included any more.
+fn macro_not_read(spot: &Spot<'_>, home: &View, target: &View) -> Option<Need> {
+    let name = crate::lex::words(spot.line_text).into_iter().next()?;
+    let begins = spot.line_text.trim_start().strip_prefix(name.as_str())?;
+    let is_macro = |view: &View| {
+        let defs = view.facts.defs(&name);
+        defs.iter().any(|d| matches!(d.detail, Detail::Macro { .. }))
+    };
+    (begins.trim_start().starts_with('(') && is_macro(home) && is_macro(target))
+        .then_some(Need::Moved { name })
 }
 
 /// The needs behind a diagnostic, most specific first; empty when it is not understood.
@@ -53,6 +66,11 @@ pub fn needs(diag: &Diagnostic, spot: &Spot<'_>, home: &View, target: &View) -> 
             return unknown_field(field, spot);
         }
         return member(first, field);
+    }
+    if message.starts_with("expected declaration specifiers or '...'")
+        && let Some(need) = macro_not_read(spot, home, target)
+    {
+        return vec![need];
     }
     if message.starts_with("conflicting type") {
         return provided_header(first, spot, home, target);

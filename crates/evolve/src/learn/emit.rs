@@ -331,6 +331,7 @@ impl Maker<'_> {
             ),
             opt_in: false,
             risk_with: Vec::new(),
+            risk_without: Vec::new(),
             evidence: Some(self.evidence(tally, tier)),
             examples: Vec::new(),
             file: String::new(),
