@@ -101,7 +101,9 @@ fn apt(words: &[&str], config: Option<&Path>) -> anyhow::Result<()> {
         apt.env("APT_CONFIG", config);
     }
     match words.is_empty() {
-        true => apt.args(["install", "-y", "--no-install-recommends"]).args(NEEDED),
+        true => apt
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(NEEDED),
         false => apt.args(words),
     };
     let output = apt.output().context("apt-get cannot be run")?;

@@ -159,7 +159,12 @@ pub fn drop_links_out(tree: &Path) -> Result<()> {
     let root = tree.canonicalize().map_err(Stop::io(tree))?;
     for entry in walkdir::WalkDir::new(&root) {
         let entry = entry.map_err(|e| Stop::io(tree)(e.into()))?;
-        let leads_in = || entry.path().canonicalize().is_ok_and(|p| p.starts_with(&root));
+        let leads_in = || {
+            entry
+                .path()
+                .canonicalize()
+                .is_ok_and(|p| p.starts_with(&root))
+        };
         if entry.path_is_symlink() && !leads_in() {
             fs::remove_file(entry.path()).map_err(Stop::io(entry.path()))?;
         }

@@ -307,6 +307,22 @@ mod tests {
     }
 
     #[test]
+    fn a_build_is_seen_under_a_name_that_make_can_read() {
+        let (_dir, tree) = tree();
+        assert_eq!(tree.shown(&package()), tree.build(&package()));
+        let odd = Package {
+            name: "a".into(),
+            version: "#1:2 $3".into(),
+        };
+        let shown = tree.shown(&odd);
+        assert!(
+            shown.ends_with(".kspan/build/a-_1_2__3"),
+            "{}",
+            shown.display()
+        );
+    }
+
+    #[test]
     fn a_package_goes_from_added_to_built_to_installed() {
         let (_dir, tree) = tree();
         let state = || {

@@ -135,7 +135,9 @@ impl Library {
     /// [`Evolution::risk_with`] it does not use, or uses nowhere without their [`Evolution::risk_without`].
     #[must_use]
     pub fn met_by(&self, uses: &[HashSet<&str>]) -> Self {
-        let any = |file: &HashSet<&str>, names: &[String]| names.iter().any(|n| file.contains(n.as_str()));
+        let any = |file: &HashSet<&str>, names: &[String]| {
+            names.iter().any(|n| file.contains(n.as_str()))
+        };
         let mut all = self.all.clone();
         for e in &mut all {
             let never = !e.risk_with.is_empty() && !uses.iter().any(|f| any(f, &e.risk_with));

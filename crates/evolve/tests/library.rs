@@ -1,7 +1,7 @@
 //! The built-in evolutions load, and conditions decide as they say.
 
-use kspan_evolve::{KernelView, Kind, Library};
-use std::collections::{BTreeMap, BTreeSet};
+use kspan_evolve::{KernelView, Kind, Library, Risk};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 #[derive(Default)]
 struct Fake {
@@ -138,4 +138,35 @@ fn what_a_driver_must_choose_is_given_to_it_alone() {
     );
     let silent = text.replace("meaning = \"m\"\n", "");
     assert!(Library::from_texts([("x.toml".to_owned(), silent)]).is_err());
+}
+
+#[test]
+fn a_risk_is_met_by_those_who_use_what_brings_it() {
+    let rule = |more: &str| {
+        format!(
+            "[[evolution]]\nid = \"x\"\nkind = \"define\"\nprovides = [\"FLAG\"]\nrisk = \"behaviour\"\nmeaning = \"m\"\n{more}\ntext = \"#define FLAG 0\"\n"
+        )
+    };
+    let risk = |more: &str, files: &[&[&str]]| {
+        let uses: Vec<HashSet<&str>> = files.iter().map(|f| f.iter().copied().collect()).collect();
+        library(&rule(more)).met_by(&uses).all()[0].risk
+    };
+    let with = "risk_with = [\"scsi_host_template\"]";
+    assert_eq!(risk(with, &[&["FLAG"]]), Risk::None);
+    assert_eq!(
+        risk(with, &[&["FLAG"], &["scsi_host_template"]]),
+        Risk::Behaviour
+    );
+    let without = "risk_without = [\"register_it\"]";
+    assert_eq!(
+        risk(without, &[&["FLAG", "register_it"], &["other"]]),
+        Risk::None
+    );
+    assert_eq!(
+        risk(without, &[&["FLAG"], &["register_it"]]),
+        Risk::Behaviour
+    );
+    assert_eq!(risk("", &[&["FLAG", "register_it"]]), Risk::Behaviour);
+    let harmless = rule(with).replace("behaviour", "none");
+    assert!(Library::from_texts([("x.toml".to_owned(), harmless)]).is_err());
 }

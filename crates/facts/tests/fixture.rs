@@ -395,6 +395,38 @@ fn bindings_of_a_driver() -> Outcome {
 }
 
 #[test]
+fn a_kernels_typedef_makes_a_callback_of_the_drivers_own() -> Outcome {
+    let fixture = fixture()?;
+    let dir = fixture.dir.path().join("typed");
+    let include = fixture.dir.path().join("named");
+    write(
+        &include.join("linux/named.h"),
+        "typedef void (*core_notify)(unsigned long error, void *context);\n",
+    )?;
+    write(
+        &dir.join("typed.c"),
+        "#include <linux/named.h>\n\
+         struct own { core_notify fn; void (*plain)(void); };\n\
+         void done(unsigned long error, void *context) { }\n\
+         void plain(void) { }\n\
+         int send(int n, core_notify fn, void (*other)(void));\n\
+         int go(struct own *o) { o->fn = done; o->plain = plain; return send(1, done, plain); }\n",
+    )?;
+    let mut flags = args(&fixture.kernel);
+    flags.push(format!("-I{}", include.display()));
+    let tu = analyse(&fixture.kernel, &dir.join("typed.c"), &flags, &dir)?;
+    let seen: Vec<_> = tu
+        .bindings
+        .iter()
+        .map(|b| format!("{}.{}={}", b.record, b.field, b.function))
+        .collect();
+    assert_eq!(seen, [".core_notify=done", ".core_notify=done"]);
+    let wanted = tu.bindings.first().and_then(|b| b.expects.as_ref());
+    assert_eq!(wanted.map(|sig| sig.params.len()), Some(2));
+    Ok(())
+}
+
+#[test]
 fn bad_drivers_never_panic() -> Outcome {
     let fixture = fixture()?;
     let dir = fixture.dir.path().join("bad");

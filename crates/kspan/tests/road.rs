@@ -222,6 +222,37 @@ fn check_finds_the_gaps_without_the_targets_compiler() {
 }
 
 #[test]
+fn a_header_that_stands_for_another_does_not_give_what_it_does_not_name() {
+    // 5.10 has no <linux/math.h>; <linux/kernel.h> has its names, but for those that came later.
+    let driver = small(
+        b"#include <linux/math.h>
+#include <linux/module.h>
+
+static int small_n;
+module_param_named(n, small_n, int, 0444);
+
+static int __init small_init(void)
+{
+	pr_info(\"%d %d\\n\", DIV_ROUND_UP_POW2(small_n, 8), DIV_ROUND_UP(small_n, 3));
+	return 0;
+}
+module_init(small_init);
+MODULE_DESCRIPTION(\"Rounds\");
+MODULE_LICENSE(\"GPL\");
+",
+    );
+    let cells = build(driver.path(), &["bullseye"]).ends(0).cells();
+    verdict(&cells[0], "ported");
+    let remedies = cells[0]["remedies"].as_array().unwrap();
+    let of = |name: &str| remedies.iter().any(|r| r["subject"] == name);
+    assert!(
+        of("DIV_ROUND_UP_POW2") && !of("DIV_ROUND_UP"),
+        "{:#}",
+        cells[0]
+    );
+}
+
+#[test]
 fn what_the_target_does_not_compile_asks_nothing_of_it() {
     // A source with a form of its own for older kernels, and one thing that it forgot.
     let driver = small(

@@ -465,10 +465,14 @@ fn inner(target: &View, fields: &[kspan_facts::Field], path: &str) -> Option<ksp
 /// The function type of `callee#argument`, or of a typedef, on the target.
 fn argument_type(place: &str, target: &View) -> Option<Signature> {
     let Some((callee, index)) = place.split_once('#') else {
-        return target.facts.defs(place).iter().find_map(|d| match &d.detail {
-            Detail::Typedef { ty } => understand::signature(cfn::parse(&ty.canonical)?),
-            _ => None,
-        });
+        return target
+            .facts
+            .defs(place)
+            .iter()
+            .find_map(|d| match &d.detail {
+                Detail::Typedef { ty } => understand::signature(cfn::parse(&ty.canonical)?),
+                _ => None,
+            });
     };
     let Detail::Function { sig, .. } = target.callable(callee)?.detail else {
         return None;

@@ -356,7 +356,9 @@ fn read_already(ctx: &Context<'_>, tu: &HomeTu, header: &str, line: u32) -> bool
 
 /// A header without a guard, as the lists are that the driver reads with a macro of its own (`linux/cgroup_subsys.h`).
 fn is_list(target: &View, header: &str) -> bool {
-    let text = target.header_path(header).and_then(|p| std::fs::read(p).ok());
+    let text = target
+        .header_path(header)
+        .and_then(|p| std::fs::read(p).ok());
     text.is_some_and(|t| !is_guarded(&t))
 }
 

@@ -147,7 +147,9 @@ impl<'a> Place<'a> {
             return Ok(BTreeSet::new());
         }
         if self.driver_dir.is_empty() {
-            return Err("a driver from outside of the kernel takes no kernel module's place".to_owned());
+            return Err(
+                "a driver from outside of the kernel takes no kernel module's place".to_owned(),
+            );
         }
         let Some(tree) = &self.target_tree else {
             return Err("other modules depend on that".to_owned());

@@ -63,7 +63,9 @@ pub fn in_header(text: &[u8]) -> Site {
             offset: offset + line.len(),
             line: u32::try_from(index).unwrap_or(u32::MAX - 2) + 2,
         };
-        let word = (!in_comment && !continued).then(|| directive(line)).flatten();
+        let word = (!in_comment && !continued)
+            .then(|| directive(line))
+            .flatten();
         continued = line.trim_ascii_end().ends_with(b"\\");
         match word {
             Some(word) if word.starts_with("if") => depth += 1,
@@ -133,9 +135,14 @@ mod tests {
     #[test]
     fn a_definition_stands_inside_of_a_headers_guard() {
         let line = |text: &str| in_header(text.as_bytes()).line;
-        assert_eq!(line("/* x */\n#ifndef A\n#define A\n#define B 1\n#endif\n"), 4);
         assert_eq!(
-            line("#ifndef A\n#define A\n#include <a.h>\n#ifdef C\n#include <c.h>\n#endif\nint x;\n#endif\n"),
+            line("/* x */\n#ifndef A\n#define A\n#define B 1\n#endif\n"),
+            4
+        );
+        assert_eq!(
+            line(
+                "#ifndef A\n#define A\n#include <a.h>\n#ifdef C\n#include <c.h>\n#endif\nint x;\n#endif\n"
+            ),
             4
         );
         assert_eq!(line("#pragma once\n#include <a.h>\nint x;\n"), 3);

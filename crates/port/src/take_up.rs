@@ -790,7 +790,9 @@ mod tests {
         assert_eq!(with_own_macros_aside(text, b"#define ctl_tables 1\n"), text);
         assert_eq!(
             with_own_macros_aside(text, b" # define ctl_table struct ctl_table\n"),
-            format!("#pragma push_macro(\"ctl_table\")\n#undef ctl_table\n{text}#pragma pop_macro(\"ctl_table\")\n")
+            format!(
+                "#pragma push_macro(\"ctl_table\")\n#undef ctl_table\n{text}#pragma pop_macro(\"ctl_table\")\n"
+            )
         );
     }
 

@@ -28,7 +28,8 @@ fn macro_not_read(spot: &Spot<'_>, home: &View, target: &View) -> Option<Need> {
     let begins = spot.line_text.trim_start().strip_prefix(name.as_str())?;
     let is_macro = |view: &View| {
         let defs = view.facts.defs(&name);
-        defs.iter().any(|d| matches!(d.detail, Detail::Macro { .. }))
+        defs.iter()
+            .any(|d| matches!(d.detail, Detail::Macro { .. }))
     };
     (begins.trim_start().starts_with('(') && is_macro(home) && is_macro(target))
         .then_some(Need::Moved { name })

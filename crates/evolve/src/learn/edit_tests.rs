@@ -212,6 +212,8 @@ fn evolution(kind: Kind) -> Evolution {
         commit: String::new(),
         why: "learned".to_owned(),
         opt_in: false,
+        risk_with: Vec::new(),
+        risk_without: Vec::new(),
         examples: Vec::new(),
         evidence: Some(Evidence {
             tier: Tier::Likely,

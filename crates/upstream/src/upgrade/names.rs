@@ -551,8 +551,18 @@ fn kept(job: &mut Job<'_>, tu: usize, name: &str) -> Result<bool, String> {
 
 /// What a file includes, each before what includes it.
 fn read_in_order<'t>(tu: &'t HomeTu, file: &Path) -> Vec<&'t Path> {
-    fn walk<'t>(tu: &'t HomeTu, file: &Path, seen: &mut BTreeSet<&'t Path>, out: &mut Vec<&'t Path>) {
-        let mut inner: Vec<_> = tu.tu.includes.iter().filter(|(at, ..)| at.file == file).collect();
+    fn walk<'t>(
+        tu: &'t HomeTu,
+        file: &Path,
+        seen: &mut BTreeSet<&'t Path>,
+        out: &mut Vec<&'t Path>,
+    ) {
+        let mut inner: Vec<_> = tu
+            .tu
+            .includes
+            .iter()
+            .filter(|(at, ..)| at.file == file)
+            .collect();
         inner.sort_by_key(|(at, ..)| at.line);
         for path in inner.into_iter().filter_map(|(.., path)| path.as_deref()) {
             if seen.insert(path) {

@@ -48,7 +48,12 @@ pub fn with(
 }
 
 /// The driver with the headers below `include/`, kept by the content of both.
-fn compose(engine: &Engine, driver: &Driver, home: &View, brought: &BTreeSet<&String>) -> Result<Driver> {
+fn compose(
+    engine: &Engine,
+    driver: &Driver,
+    home: &View,
+    brought: &BTreeSet<&String>,
+) -> Result<Driver> {
     let digest = driver.digest()?;
     let mut parts = vec![FORMAT, &digest, &home.kernel.digest];
     parts.extend(brought.iter().map(|h| h.as_str()));
@@ -121,7 +126,11 @@ fn include_own(dir: &Path, file: &Path, brought: &BTreeSet<&String>) -> std::io:
 }
 
 /// The series of the driver with its headers: first these, as they are.
-fn joined(before: BTreeMap<PathBuf, Vec<u8>>, wide: Upgrade, brought: &BTreeSet<&String>) -> Upgrade {
+fn joined(
+    before: BTreeMap<PathBuf, Vec<u8>>,
+    wide: Upgrade,
+    brought: &BTreeSet<&String>,
+) -> Upgrade {
     let names: Vec<String> = brought.iter().map(|h| format!("<{h}>")).collect();
     let names = names.join(", ");
     let reason = Reason {
