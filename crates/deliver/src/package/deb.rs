@@ -10,6 +10,9 @@ use std::path::Path;
 /// # Errors
 /// When a name does not fit into a tar header.
 pub fn deb(about: &About, payload: &Payload) -> Result<Vec<u8>> {
+    let mut payload = payload.clone();
+    overrides(about, &mut payload);
+    let payload = &payload;
     let mut out = b"!<arch>\n".to_vec();
     member(&mut out, "debian-binary", about.epoch, b"2.0\n")?;
     let control = xz(&control_tar(about, payload)?)?;
@@ -17,6 +20,21 @@ pub fn deb(about: &About, payload: &Payload) -> Result<Vec<u8>> {
     let data = xz(&data_tar(about, payload)?)?;
     member(&mut out, "data.tar.xz", about.epoch, &data)?;
     Ok(out)
+}
+
+/// What lintian need not say of fields of our own (lintian(1), "OVERRIDES"): Ubuntu's driver tools look for a package by Modaliases.
+fn overrides(about: &About, payload: &mut Payload) {
+    let lines: String = about
+        .fields
+        .iter()
+        .map(|(field, _)| {
+            format!("# Ubuntu's driver tools find a driver's package by this field.\n{}: unknown-field {field}\n", about.name)
+        })
+        .collect();
+    if !lines.is_empty() {
+        let place = Path::new("/usr/share/lintian/overrides").join(&about.name);
+        payload.put(place, lines);
+    }
 }
 
 fn member(out: &mut Vec<u8>, name: &str, epoch: u64, content: &[u8]) -> Result<()> {

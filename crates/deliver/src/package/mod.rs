@@ -135,6 +135,26 @@ impl Order<'_> {
         text
     }
 
+    /// Who holds the driver's copyright, and since when, as its files say it, each once; the authors, where they do not.
+    fn holders(&self) -> Result<Vec<String>> {
+        let mut holders = Vec::new();
+        for file in self.driver.sources()? {
+            if !file.extension().is_some_and(|e| e == "c" || e == "h") {
+                continue;
+            }
+            let bytes = read(&self.driver.dir.join(&file))?;
+            for holder in String::from_utf8_lossy(&bytes).lines().filter_map(holder) {
+                if !holders.contains(&holder) {
+                    holders.push(holder);
+                }
+            }
+        }
+        if holders.is_empty() {
+            holders.push("the authors named in the sources".to_owned());
+        }
+        Ok(holders)
+    }
+
     /// What every package of ours has: changelog, copyright and the list of its contents.
     fn documents(&self, package: &mut Package) -> Result<()> {
         let about = &package.about;
@@ -148,7 +168,8 @@ impl Order<'_> {
             rfc2822(about.epoch)
         );
         let copyright = format!(
-            "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nCopyright: the authors named in the sources\nLicense: {0}\n On Debian systems, the text of the GNU General Public License is in\n /usr/share/common-licenses.\n",
+            "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nCopyright: {}\nLicense: {}\n On Debian systems, the text of the GNU General Public License is in\n /usr/share/common-licenses.\n",
+            self.holders()?.join("\n           "),
             package.licence
         );
         let mut gz = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::best());
@@ -160,6 +181,21 @@ impl Order<'_> {
         package.payload.put(doc.join("sbom.spdx.json"), sbom);
         Ok(())
     }
+}
+
+/// The years and the name in a notice of a comment: ` * Copyright (c) 2020 A. Author` gives `2020 A. Author`.
+fn holder(line: &str) -> Option<String> {
+    let at = line.find("Copyright")?;
+    let before = &line[..at];
+    let is_comment = before.contains(['/', '*']) || before.trim().is_empty();
+    let rest = line.get(at + "Copyright".len()..)?;
+    let rest = rest.trim_end().trim_end_matches("*/");
+    let mark = |c: char| c.is_whitespace() || [':', ',', '©'].contains(&c);
+    let mut rest = rest.trim_matches(mark);
+    for sign in ["(C)", "(c)"] {
+        rest = rest.strip_prefix(sign).unwrap_or(rest).trim_matches(mark);
+    }
+    (is_comment && rest.starts_with(|c: char| c.is_ascii_digit())).then(|| rest.to_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -220,6 +256,25 @@ fn iso8601(epoch: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notices_name_years_and_holders() {
+        let is = |line: &str, holder_: &str| assert_eq!(holder(line).as_deref(), Some(holder_));
+        is(" * Copyright (c) 2020 A. Author", "2020 A. Author");
+        is(
+            "// Copyright 2019-2021, B <b@example.com>",
+            "2019-2021, B <b@example.com>",
+        );
+        is("/* Copyright (C) 2001 C. */", "2001 C.");
+        is("   Copyright \u{a9} 1999 D", "1999 D");
+        for none in [
+            " * Copyright notices follow",
+            "pr_info(\"Copyright 2020 x\");",
+            "int x;",
+        ] {
+            assert_eq!(holder(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn dates_are_right() {

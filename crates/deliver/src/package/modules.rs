@@ -131,7 +131,7 @@ impl Order<'_> {
             version: self.version.clone(),
             architecture: "amd64".to_owned(),
             maintainer: self.maintainer.clone(),
-            summary: format!("{} driver, built for {release}", self.driver.manifest.name),
+            summary: format!("Driver {}, built for {release}", self.driver.manifest.name),
             description: format!(
                 "Modules that kspan derived from one source and built for this kernel.{firmware}"
             ),

@@ -26,12 +26,21 @@ pub fn rpm(about: &About, payload: &Payload, licence: &str) -> Result<Vec<u8>, :
         .release("1")
         .description(about.description.clone())
         .packager(about.maintainer.clone())
+        .group("System/Kernel")
+        .add_changelog_entry(
+            format!("{} - {version}-1", about.maintainer),
+            "- Packaged by kspan.",
+            epoch,
+        )
         .build_host("kspan");
     depends(&mut builder, about);
     scripts(&mut builder, about);
     for (place, file) in &payload.files {
         let mode = if file.executable { 0o755 } else { 0o644 };
-        let options = FileOptions::new(place.display().to_string()).permissions(mode);
+        let mut options = FileOptions::new(place.display().to_string()).permissions(mode);
+        if place.starts_with("/usr/share/doc") {
+            options = options.doc();
+        }
         builder.with_file_contents(file.content.clone(), options)?;
     }
     let mut out = Vec::new();

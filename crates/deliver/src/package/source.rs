@@ -171,7 +171,7 @@ impl Order<'_> {
             version: self.version.clone(),
             architecture: "all".to_owned(),
             maintainer: self.maintainer.clone(),
-            summary: format!("{name} driver for kernels old and new (dkms source)"),
+            summary: format!("Driver {name} for kernels old and new (dkms source)"),
             description: format!(
                 "One driver source with the forms that kspan derived from it. The form that\nfits is chosen by what a kernel's headers declare, never by its version.\n\nMade for: {}.",
                 kernels.join(", ")
