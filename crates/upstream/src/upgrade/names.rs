@@ -247,10 +247,18 @@ fn evolution<'a>(job: &Job<'a>, name: &str) -> Option<&'a Evolution> {
             .all(|(n, count)| kspan_evolve::KernelView::arity(home, n) == Some(*count)),
         _ => true,
     };
+    // A text that gives other names of the target another meaning is for an overlay alone, unless the rule says what to write.
+    let of_an_overlay = |e: &&Evolution| {
+        let texts = Definitions::read(e.text().unwrap_or_default());
+        let other =
+            |n: &str| texts.is_macro(n) && job.target.has(n) && !e.provides.iter().any(|p| p == n);
+        texts.names().any(other)
+    };
     job.library
         .for_name(name)
         .into_iter()
         .filter(fits)
+        .filter(|e| e.rewrite.contains_key(name) || !of_an_overlay(e))
         .find(|e| e.applies_to(job.target))
 }
 
