@@ -354,14 +354,6 @@ fn read_already(ctx: &Context<'_>, tu: &HomeTu, header: &str, line: u32) -> bool
     tu.tu.includes.iter().any(above) && !ctx.target.header_path(header).is_some_and(guarded)
 }
 
-/// A header without a guard, as the lists are that the driver reads with a macro of its own (`linux/cgroup_subsys.h`).
-fn is_list(target: &View, header: &str) -> bool {
-    let text = target
-        .header_path(header)
-        .and_then(|p| std::fs::read(p).ok());
-    text.is_some_and(|t| !is_guarded(&t))
-}
-
 /// Lines of the file's own includes that lead to files of the driver.
 fn private_includes(built: &Home, tu: &HomeTu) -> BTreeSet<u32> {
     let own = built.dir.join(&tu.source);
@@ -382,7 +374,7 @@ fn kernel_includes(ctx: &Context<'_>, tu: &HomeTu) -> Vec<String> {
         to.as_ref().is_some_and(|p| ctx.built.relative(p).is_none())
             && ctx.target.can_include(header)
             && !header.starts_with("trace/")
-            && !is_list(ctx.target, header)
+            && !ctx.target.is_list(header)
     };
     let mut seen = BTreeSet::new();
     let new = |(_, header, _): &(kspan_facts::Loc, String, Option<PathBuf>)| {

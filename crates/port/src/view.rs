@@ -147,12 +147,17 @@ impl View {
         }
     }
 
+    /// A header without an include guard, which says another thing each time that it is read.
+    #[must_use]
+    pub fn is_list(&self, header: &str) -> bool {
+        let text = self.header_path(header).and_then(|p| std::fs::read(p).ok());
+        text.is_some_and(|t| !kspan_facts::lex::is_guarded(&t))
+    }
+
     /// For a header without an include guard, as the lists are that another header reads with a macro of its own
     /// (`linux/cgroup_subsys.h`), the shortest name of those that include it.
     fn includer_of_a_list(&self, header: &str) -> Option<String> {
-        let path = self.facts.header_path(header)?;
-        let text = std::fs::read(path).ok()?;
-        if kspan_facts::lex::is_guarded(&text) {
+        if !self.is_list(header) {
             return None;
         }
         let includes = |h: &&str| self.facts.includes_of(h).iter().any(|i| i == header);

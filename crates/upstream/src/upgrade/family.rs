@@ -1,7 +1,7 @@
 //! A driver and the modules of its family: what it takes from another module of its home kernel, which the target's own module
 //! of that name no longer has, is brought along and moved with it.
 
-use super::{Change, Reason, Upgrade};
+use super::{Reason, Upgrade};
 use kspan_port::driver::Driver;
 use kspan_port::gap::Risk;
 use kspan_port::provider::{self, Place, Provider};
@@ -76,20 +76,8 @@ fn joined(
         meaning: meaning.into_iter().collect::<Vec<_>>().join("; "),
         keeps: false,
     };
-    let mut changes = vec![Change {
-        reason,
-        edits: BTreeMap::new(),
-        rank: 0,
-    }];
-    changes.extend(wide.changes);
-    let mut steps = vec![wide.before];
-    steps.extend(wide.steps);
     Upgrade {
-        before,
-        changes,
-        steps,
         family: names,
-        early: wide.early + 1,
-        ..wide
+        ..wide.led_by(before, reason)
     }
 }

@@ -82,6 +82,27 @@ impl Upgrade {
     }
 }
 
+impl Upgrade {
+    /// With a first change that brought files along as they are: the source was `before`, and this is the upgrade of it with those files.
+    fn led_by(self, before: BTreeMap<PathBuf, Vec<u8>>, reason: Reason) -> Self {
+        let mut changes = vec![Change {
+            reason,
+            edits: BTreeMap::new(),
+            rank: 0,
+        }];
+        changes.extend(self.changes);
+        let mut steps = vec![self.before];
+        steps.extend(self.steps);
+        Self {
+            before,
+            changes,
+            steps,
+            early: self.early + 1,
+            ..self
+        }
+    }
+}
+
 /// How an upgrade is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Manner {

@@ -2,7 +2,7 @@
 //! (the driver that stands there changed with it) or none, the driver's own is part of its source.
 
 use super::edit::{Edit, apply};
-use super::{Change, Reason, Upgrade, headers};
+use super::{Reason, Upgrade, headers};
 use kspan_port::driver::Driver;
 use kspan_port::gap::{Need, Risk};
 use kspan_port::view::View;
@@ -145,21 +145,7 @@ fn joined(
         meaning: String::new(),
         keeps: false,
     };
-    let mut changes = vec![Change {
-        reason,
-        edits: BTreeMap::new(),
-        rank: 0,
-    }];
-    changes.extend(wide.changes);
-    let mut steps = vec![wide.before];
-    steps.extend(wide.steps);
-    Upgrade {
-        before,
-        changes,
-        steps,
-        early: wide.early + 1,
-        ..wide
-    }
+    wide.led_by(before, reason)
 }
 
 #[cfg(test)]
