@@ -115,10 +115,14 @@ fn target(
 }
 
 /// The processor's time that this thread has had (proc(5), schedstat: nanoseconds first): a machine that has other work makes no parser slow.
+/// Where the kernel does not count it, the time that passes.
 fn spent() -> Duration {
+    static BEGIN: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = text.split_whitespace().next();
-    Duration::from_nanos(first.and_then(|n| n.parse().ok()).unwrap_or_default())
+    let counted = first.and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    counted.map_or_else(|| BEGIN.elapsed(), Duration::from_nanos)
 }
 
 /// What is wrong with how an input is taken.
