@@ -4,13 +4,17 @@ use crate::conf::{Conf, Reading};
 use crate::scripts::Workshop;
 use crate::session::{Package, Session, Target};
 use crate::{Result, Stop, disk, upgraded};
-use kspan_kernel::{Cache, KbuildOptions};
+use kspan_kernel::hash_tree;
+use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use kspan_port::driver::{Built, Driver, capture, freeze_version, version_code};
 use kspan_port::{Engine, Port};
 use std::path::{Path, PathBuf};
 
 /// So many kernels are tried as the one that the source was written for.
 const HOMES: usize = 3;
+
+/// The form in which captured sources are kept.
+const CAPTURED: &str = "captured-1";
 
 /// The record that a ported build leaves beside its modules.
 pub const RECORD: &str = ".kspan-port.json";
@@ -154,34 +158,86 @@ impl Session<'_> {
             return Ok(Err("dkms.conf excludes it".to_owned()));
         }
         let shop = self.workshop(package, &home.target, &self.tree.source_link(package))?;
-        let built = match self.built_quietly(&shop, &conf, &home.target)? {
-            false => Err("does not build".to_owned()),
-            true => {
-                let flags = engine
-                    .cache
-                    .compile_flags(&view.kernel)
-                    .map_err(|e| Stop::error(3, [e.to_string()]))?;
-                let commands = engine
-                    .cache
-                    .compilations(&view.kernel, &shop.real, &shop.shown);
-                let built = Built {
-                    kernel: &view.kernel,
-                    dir: &shop.real,
-                    shown: &shop.shown,
-                    commands: &commands,
-                    template: &flags.args,
-                };
-                capture(&built, &package.name, &package.version)
-                    .map(|_| ())
-                    .map_err(|e| e.to_string())
-            }
+        let kept = self.place_of_captured(engine, &view.kernel, &shop, &conf, home)?;
+        let built = match kept.is_dir() {
+            true => Ok(()),
+            false => self.build_and_capture(engine, &view.kernel, &shop, &conf, home, package)?,
         };
         if built.is_ok() {
-            disk::copy_tree(&shop.real, source)?;
-            disk::drop_links_out(source)?;
+            keep_whole(&shop.real, &kept)?;
+            disk::copy_tree(&kept, source)?;
         }
         disk::remove_tree(&shop.real)?;
         Ok(built)
+    }
+
+    /// Where kspan's cache keeps what the package's commands make of its source for a home kernel: by the content of all that decides it.
+    fn place_of_captured(
+        &self,
+        engine: &Engine,
+        kernel: &Kernel,
+        shop: &Workshop,
+        conf: &Conf,
+        home: &Candidate,
+    ) -> Result<PathBuf> {
+        let failed = |e: kspan_kernel::Error| Stop::error(3, [e.to_string()]);
+        let mut hasher = blake3::Hasher::new();
+        hash_tree(&shop.real, &mut hasher).map_err(failed)?;
+        let shown = shop.shown.display().to_string();
+        let commands = self.build_commands(shop, conf, &home.target);
+        let texts = commands.iter().map(|c| c.replace(&shown, "."));
+        for text in [CAPTURED.to_owned(), kernel.digest.clone()]
+            .into_iter()
+            .chain(texts)
+        {
+            hasher.update(text.as_bytes()).update(&[0]);
+        }
+        let name = hasher.finalize().to_hex();
+        Ok(engine.cache.root().join("captured").join(name.as_str()))
+    }
+
+    /// Builds the package where the workshop is, and makes that a driver. The inner error says why it is none.
+    fn build_and_capture(
+        &self,
+        engine: &Engine,
+        kernel: &Kernel,
+        shop: &Workshop,
+        conf: &Conf,
+        home: &Candidate,
+        package: &Package,
+    ) -> Result<std::result::Result<(), String>> {
+        if !self.built_quietly(shop, conf, &home.target)? {
+            return Ok(Err("does not build".to_owned()));
+        }
+        let flags = engine
+            .cache
+            .compile_flags(kernel)
+            .map_err(|e| Stop::error(3, [e.to_string()]))?;
+        let commands = engine.cache.compilations(kernel, &shop.real, &shop.shown);
+        let built = Built {
+            kernel,
+            dir: &shop.real,
+            shown: &shop.shown,
+            commands: &commands,
+            template: &flags.args,
+        };
+        Ok(capture(&built, &package.name, &package.version)
+            .map(|_| ())
+            .map_err(|e| e.to_string()))
+    }
+
+    /// What the package does to build, in its order.
+    fn build_commands(&self, shop: &Workshop, conf: &Conf, home: &Target) -> Vec<String> {
+        let patches = conf
+            .patches
+            .iter()
+            .filter(|p| !p.split('/').any(|part| part == ".."))
+            .map(|p| format!("patch -p1 < ./patches/{p}"));
+        let script = Some(conf.script("pre_build"))
+            .filter(|s| !s.is_empty())
+            .map(|s| format!("cd {0}/ && {0}/{s}", shop.shown.display()));
+        let make = self.make_command(conf, home);
+        patches.chain(script).chain([make]).collect()
     }
 
     /// Runs what the package does to build, and says nothing of it: true if its modules are there.
@@ -191,16 +247,7 @@ impl Session<'_> {
         conf: &Conf,
         home: &Target,
     ) -> Result<bool> {
-        let patches = conf
-            .patches
-            .iter()
-            .filter(|p| !p.split('/').any(|part| part == ".."))
-            .map(|p| format!("patch -p1 < ./patches/{p}"));
-        let script = Some(conf.script("pre_build"))
-            .filter(|s| !s.is_empty())
-            .map(|s| format!("cd {0}/ && {0}/{s}", shop.shown.display()));
-        let commands = patches.chain(script).chain([self.make_command(conf, home)]);
-        for command in commands {
+        for command in self.build_commands(shop, conf, home) {
             if self.quietly(shop, &command)? != 0 {
                 return Ok(false);
             }
@@ -230,6 +277,26 @@ impl Session<'_> {
         }
         allowed
     }
+}
+
+/// Keeps a captured source, unless it is kept: whole or not at all, and with no link that leads out of it.
+fn keep_whole(from: &Path, place: &Path) -> Result<()> {
+    let Some(dir) = place.parent().filter(|_| !place.is_dir()) else {
+        return Ok(());
+    };
+    disk::make_dir(dir)?;
+    let staged = tempfile::tempdir_in(dir).map_err(Stop::io(dir))?;
+    let copy = staged.path().join("source");
+    disk::copy_tree(from, &copy)?;
+    disk::drop_links_out(&copy)?;
+    // Where another was faster, what it kept is the same.
+    if std::fs::rename(&copy, place).is_err() && !place.is_dir() {
+        return Err(Stop::error(
+            3,
+            [format!("{} cannot be written.", place.display())],
+        ));
+    }
+    Ok(())
 }
 
 fn what_is_left(port: &Port) -> String {

@@ -27,6 +27,7 @@ mod unpack;
 
 pub use cache::{KernelInfo, kernel_order};
 pub use fetch::{FetchSpec, Image, Progress, Target};
+pub use files::hash_tree;
 pub use lock::Lock;
 pub use record::{Package, Record};
 
