@@ -131,16 +131,19 @@ impl Library {
         Ok(library)
     }
 
-    /// The evolutions as a driver meets them, `uses` being the names that each of its source files uses: without the risk of those whose
+    /// The evolutions as a driver meets them, `uses` being the names that each of its source files uses or defines: without those whose
+    /// [`Evolution::only_with`] it has nowhere, and without the risk of those whose
     /// [`Evolution::risk_with`] it does not use, or uses nowhere without their [`Evolution::risk_without`].
     #[must_use]
     pub fn met_by(&self, uses: &[HashSet<&str>]) -> Self {
         let any = |file: &HashSet<&str>, names: &[String]| {
             names.iter().any(|n| file.contains(n.as_str()))
         };
-        let mut all = self.all.clone();
+        let anywhere = |names: &[String]| uses.iter().any(|f| any(f, names));
+        let meets = |e: &&Evolution| e.only_with.is_empty() || anywhere(&e.only_with);
+        let mut all: Vec<Evolution> = self.all.iter().filter(meets).cloned().collect();
         for e in &mut all {
-            let never = !e.risk_with.is_empty() && !uses.iter().any(|f| any(f, &e.risk_with));
+            let never = !e.risk_with.is_empty() && !anywhere(&e.risk_with);
             let mut users = uses.iter().filter(|f| any(f, &e.provides));
             let seen_to = !e.risk_without.is_empty() && users.all(|f| any(f, &e.risk_without));
             if never || seen_to {

@@ -386,6 +386,9 @@ pub struct Evolution {
     /// Only for drivers whose manifest names it: what it does is not the driver's meaning on every machine, and the driver's author
     /// has to stand for it.
     pub opt_in: bool,
+    /// Names (of the kernel, or macros that drivers define for its headers, as `DEFAULT_SYMBOL_NAMESPACE`) of which a driver uses or defines one;
+    /// any other never meets the evolution. Empty where every driver may.
+    pub only_with: Vec<String>,
     /// Names of the kernel (a function, a structure's tag) without which the risk is none: a driver that uses none of them never meets it. Empty
     /// where every driver may.
     pub risk_with: Vec<String>,

@@ -99,6 +99,8 @@ struct Raw {
     #[serde(default)]
     opt_in: bool,
     #[serde(default)]
+    only_with: Vec<String>,
+    #[serde(default)]
     risk_with: Vec<String>,
     #[serde(default)]
     risk_without: Vec<String>,
@@ -353,6 +355,7 @@ fn build(file: &str, line: usize, mut raw: Raw) -> Result<Evolution, String> {
         commit: raw.commit,
         why: raw.why,
         opt_in: raw.opt_in,
+        only_with: raw.only_with,
         risk_with: raw.risk_with,
         risk_without: raw.risk_without,
         evidence: raw.evidence,

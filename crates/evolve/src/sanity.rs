@@ -71,14 +71,15 @@ fn terms(e: &Evolution) -> String {
         _ => "",
     };
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {place} {}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {place} {} {:?}",
         list(&e.has),
         list(&e.lacks),
         e.arity,
         e.types,
         e.body,
         e.body_lacks,
-        e.opt_in
+        e.opt_in,
+        e.only_with
     )
 }
 

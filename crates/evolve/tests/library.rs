@@ -170,3 +170,14 @@ fn a_risk_is_met_by_those_who_use_what_brings_it() {
     let harmless = rule(with).replace("behaviour", "none");
     assert!(Library::from_texts([("x.toml".to_owned(), harmless)]).is_err());
 }
+
+#[test]
+fn a_rule_for_some_drivers_is_met_by_these_alone() {
+    let text = "[[evolution]]\nid = \"x\"\nkind = \"define\"\nprovides = [\"EXPORT_IT\"]\nonly_with = [\"NAMESPACE\"]\ntext = \"#define EXPORT_IT(s)\"\n";
+    let met = |names: &[&str]| {
+        let uses: HashSet<&str> = names.iter().copied().collect();
+        library(text).met_by(&[uses]).for_name("EXPORT_IT").len()
+    };
+    assert_eq!(met(&["EXPORT_IT"]), 0);
+    assert_eq!(met(&["EXPORT_IT", "NAMESPACE"]), 1);
+}

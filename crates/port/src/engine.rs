@@ -198,7 +198,17 @@ impl Engine {
     /// When the manifest chooses what is not there to be chosen.
     pub fn library_for(&self, driver: &Driver, built: &Home) -> Result<Library> {
         let ids = &driver.manifest.opt_in;
-        let uses: Vec<HashSet<&str>> = built.tus.iter().map(names_in).collect();
+        let defined: Vec<HashSet<String>> =
+            built.tus.iter().map(|t| defined_in(built, t)).collect();
+        let both = built.tus.iter().zip(&defined);
+        let uses: Vec<HashSet<&str>> = both
+            .map(|(tu, own)| {
+                names_in(tu)
+                    .into_iter()
+                    .chain(own.iter().map(String::as_str))
+                    .collect()
+            })
+            .collect();
         if ids.is_empty() {
             return Ok(self.library.met_by(&uses));
         }
@@ -613,6 +623,25 @@ fn names_in(tu: &HomeTu) -> HashSet<&str> {
     let used = uses.flat_map(|u| [Some(u.name.as_str()), u.record.as_deref()]);
     let records = tu.tu.bindings.iter().map(|b| b.record.as_str());
     used.flatten().chain(records).collect()
+}
+
+/// The macros that a source file defines itself, or that its flags define for it: the kernel's headers may ask for them.
+fn defined_in(built: &Home, tu: &HomeTu) -> HashSet<String> {
+    let text = std::fs::read(built.dir.join(&tu.source)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let word = |rest: &str| {
+        let end = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        rest.split(end).next().unwrap_or_default().to_owned()
+    };
+    let directive = |line: &str| {
+        let rest = line.trim_start().strip_prefix('#')?.trim_start();
+        Some(word(rest.strip_prefix("define")?.trim_start()))
+    };
+    let flags = tu.extra.iter().filter_map(|f| f.strip_prefix("-D"));
+    text.lines()
+        .filter_map(directive)
+        .chain(flags.map(word))
+        .collect()
 }
 
 /// What a check found, with what it was found from.

@@ -96,6 +96,7 @@ impl View {
             .collect();
         headers.sort_by_key(|h| {
             (
+                self.is_another_machines(h),
                 !h.starts_with("linux/"),
                 h.starts_with("asm-generic/"),
                 h.len(),
@@ -115,9 +116,34 @@ impl View {
         Some(self.public_header(&public))
     }
 
-    /// For a header that only another one may include, that other one.
+    /// For the half of an architecture's header that is for machines of 32 or of 64 bits (`asm/string_64.h`), the header that reads it.
+    fn whole_of(&self, header: &str) -> Option<String> {
+        let half = ["_32.h", "_64.h"];
+        let stem = half.iter().find_map(|end| header.strip_suffix(end))?;
+        let whole = format!("{stem}.h");
+        self.facts.header_exists(&whole).then_some(whole)
+    }
+
+    /// The half that this kernel's machine does not read.
+    fn is_another_machines(&self, header: &str) -> bool {
+        let whole = self.whole_of(header);
+        whole.is_some_and(|whole| !self.includes(&whole, header))
+    }
+
+    fn includes(&self, outer: &str, header: &str) -> bool {
+        self.facts.includes_of(outer).iter().any(|i| i == header)
+    }
+
+    /// `<linux/x.h>`, where that reads the architecture's `<asm/x.h>`.
+    fn around(&self, header: &str) -> Option<String> {
+        let outer = format!("linux/{}", header.strip_prefix("asm/")?);
+        self.includes(&outer, header).then_some(outer)
+    }
+
+    /// For a header that only another one may include, or that another one is there for, that other one.
     #[must_use]
     pub fn public_header(&self, header: &str) -> String {
+        let header = &self.whole_of(header).unwrap_or_else(|| header.to_owned());
         let outer = [
             ("linux/spinlock_", "linux/spinlock.h"),
             ("linux/rwlock_", "linux/spinlock.h"),
@@ -126,14 +152,13 @@ impl View {
             ("linux/swait", "linux/swait.h"),
             ("asm/uaccess", "linux/uaccess.h"),
             ("asm/pgtable", "linux/pgtable.h"),
-            ("asm/bitops", "linux/bitops.h"),
             ("asm/int-ll64.h", "linux/types.h"),
             ("asm/posix_types", "linux/types.h"),
-            ("asm/io.h", "linux/io.h"),
             ("asm/atomic", "linux/atomic.h"),
             ("linux/atomic/", "linux/atomic.h"),
             ("asm/percpu", "linux/percpu.h"),
-            ("asm/barrier.h", "asm/barrier.h"),
+            ("linux/byteorder/", "asm/byteorder.h"),
+            ("uapi/linux/byteorder/", "asm/byteorder.h"),
             ("linux/fortify-string.h", "linux/string.h"),
             ("vdso/", "linux/time.h"),
             ("acpi/ac", "linux/acpi.h"),
@@ -142,8 +167,9 @@ impl View {
         match outer.iter().find(|(prefix, _)| header.starts_with(prefix)) {
             Some((_, public)) if self.facts.header_exists(public) => (*public).to_owned(),
             _ => self
-                .includer_of_a_list(header)
-                .unwrap_or_else(|| header.to_owned()),
+                .around(header)
+                .or_else(|| self.includer_of_a_list(header))
+                .unwrap_or_else(|| header.clone()),
         }
     }
 

@@ -212,6 +212,7 @@ fn evolution(kind: Kind) -> Evolution {
         commit: String::new(),
         why: "learned".to_owned(),
         opt_in: false,
+        only_with: Vec::new(),
         risk_with: Vec::new(),
         risk_without: Vec::new(),
         examples: Vec::new(),

@@ -330,6 +330,7 @@ impl Maker<'_> {
                 tally.files, self.home.release, self.target.release
             ),
             opt_in: false,
+            only_with: Vec::new(),
             risk_with: Vec::new(),
             risk_without: Vec::new(),
             evidence: Some(self.evidence(tally, tier)),
