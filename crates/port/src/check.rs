@@ -3,7 +3,7 @@
 use crate::gap::{NameKind, Need, Place};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
-use crate::{cfn, event, understand};
+use crate::{cfn, embedded, event, understand};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, Def, Detail, Loc, Signature, Use, UseKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -163,7 +163,8 @@ fn of_use(
                 .record(&record)
                 .is_some_and(|f| f.iter().any(|f| f.name == name));
             let gone = at_home && !there.iter().any(|f| f.name == name);
-            gone.then_some((
+            let turned = || embedded::on_target(home, target, &record, &name).is_some();
+            (gone || turned()).then_some((
                 Need::Field {
                     record,
                     field: name,

@@ -478,8 +478,13 @@ impl<'a> Loop<'a> {
             .find(|u| named.contains(&u.name) && u.kind != crate::gap::RemedyKind::Alias);
         let Some(name) = ours.map(|u| u.name.clone()) else {
             let functions = &self.ctx.built.tus[tu].tu.functions;
+            // A variable of the file's own is known by the compiler's words alone.
+            let is_static = diagnostic
+                .message
+                .contains("follows non-static declaration");
             let local = |n: &&String| {
-                functions.iter().any(|f| &f.name == *n && f.is_static) && self.ctx.target.has(n)
+                let own = functions.iter().any(|f| &f.name == *n && f.is_static);
+                (own || is_static) && self.ctx.target.has(n)
             };
             let Some(name) = named.iter().find(local).cloned() else {
                 return false;

@@ -14,6 +14,7 @@ pub mod derive;
 pub mod diag;
 pub mod driver;
 pub mod edit;
+pub mod embedded;
 pub mod engine;
 pub mod entry;
 pub mod event;

@@ -2,6 +2,7 @@
 
 use crate::absent;
 use crate::edit::Edit;
+use crate::embedded;
 use crate::gap::{RemedyKind, Risk};
 use crate::home::HomeTu;
 use crate::layout::{self, Bytes};
@@ -35,6 +36,9 @@ pub fn take_up(
         return Err(format!(
             "struct {record} has no member {field} on the target"
         ));
+    }
+    if let Some(there) = embedded::on_target(ctx.home, ctx.target, record, field) {
+        return turn(plan, ctx, &uses, (record, field), there);
     }
     if let Some(evolution) = ctx.target.renamed_field(ctx.library, record, field)
         && let Kind::Field { target, .. } = &evolution.kind
@@ -177,6 +181,40 @@ fn text_at(ctx: &Context<'_>, used: &Use) -> Option<(PathBuf, usize, Vec<u8>)> {
     let (file, start) = place(ctx, &used.at).ok()?;
     let bytes = std::fs::read(ctx.driver.dir.join(&file)).ok()?;
     Some((file, start, bytes))
+}
+
+/// A structure in a member's place by its address, or a pointer's by what it points to.
+fn turn(
+    plan: &mut Plan,
+    ctx: &Context<'_>,
+    uses: &[&Use],
+    (record, field): (&str, &str),
+    there: embedded::There,
+) -> Result<bool, String> {
+    let mut changed = false;
+    for used in uses {
+        let (file, start) = place(ctx, &used.at)?;
+        let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+        let edits = embedded::edits(&bytes, start, field, there).ok_or_else(|| {
+            let (is, was) = match there {
+                embedded::There::Pointer => ("a pointer", "a structure"),
+                embedded::There::Structure => ("a structure", "a pointer"),
+            };
+            format!("struct {record}.{field} is {is} on the target, and {was} at home; what the driver does with it has no such form")
+        })?;
+        for edit in edits {
+            let added = plan.edits.nest(&file, edit, &bytes);
+            changed |= added.map_err(|e| e.to_string())?;
+        }
+    }
+    plan.remedies.insert(RemedyKey {
+        kind: RemedyKind::Rewrite,
+        subject: format!("struct {record}.{field} by what the target has there"),
+        origin: "member types".to_owned(),
+        risk: Risk::None,
+        meaning: String::new(),
+    });
+    Ok(changed)
 }
 
 /// The bytes of a wire's format by the target's name for them, or by their place; `None` where it has no such bytes.

@@ -162,6 +162,7 @@ impl<'a> Place<'a> {
         let own = [provider.dir()].into_iter().chain(dirs.iter().copied());
         roots.extend(own.filter(|d| !d.is_empty()).map(PathBuf::from));
         let exports = self.target.facts.exports_of(&plain(provider.name()));
+        roots.extend(self.place_on_target(&exports));
         let users = family::users(self.cache, &self.target.kernel, tree, &exports)
             .map_err(|why| format!("who uses it could not be asked: {why}"))?;
         // The driver itself, in an older form, where it stood before it moved.
@@ -180,6 +181,13 @@ impl<'a> Place<'a> {
             }
         }
         Ok(kept)
+    }
+
+    /// The directory that the target's own module stands in: what lies beside it there is its family, wherever that is at home.
+    fn place_on_target(&self, exports: &[String]) -> Option<PathBuf> {
+        let export = self.target.facts.export(exports.first()?)?;
+        let (dir, _) = export.module.rsplit_once('/')?;
+        Some(PathBuf::from(dir))
     }
 
     /// The home kernel's module exports the symbol, too, and no header says that its type is another.

@@ -28,7 +28,14 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
             let form = |view: &View| first(view, name).map_or("?".to_owned(), |d| form(&d));
             format!("{name} is {} on {t}, {} on {h}", form(target), form(home))
         }
-        Need::Field { record, field } => format!("struct {record} has no member {field} on {t}"),
+        Need::Field { record, field } => {
+            match (member(target, record, field), member(home, record, field)) {
+                (Some(there), Some(here)) => {
+                    format!("struct {record}.{field} is {there} on {t}, {here} on {h}")
+                }
+                _ => format!("struct {record} has no member {field} on {t}"),
+            }
+        }
         Need::Callback {
             record,
             field,
@@ -61,15 +68,23 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
     }
 }
 
+/// The type of a member, as the kernel spells it out.
+fn member(view: &View, record: &str, field: &str) -> Option<String> {
+    let fields = view.record(record)?;
+    let own = fields.iter().find(|f| f.name == field)?;
+    Some(own.ty.canonical.clone())
+}
+
 /// Since when it differs: the oldest of some kernels that has what a gap is about as the home kernel has it.
 #[must_use]
 pub fn oldest_with<'v>(need: &Need, home: &View, kernels: &[&'v View]) -> Option<&'v View> {
     let has = |view: &&&View| match need {
         Need::Header { header } => view.facts.header_exists(header),
         Need::Name { name, .. } => view.facts.has(name),
-        Need::Field { record, field } => view
-            .record(record)
-            .is_some_and(|fields| fields.iter().any(|f| &f.name == field)),
+        Need::Field { record, field } => {
+            let own = member(view, record, field);
+            own.is_some() && own == member(home, record, field)
+        }
         Need::Signature { name } => same_form(home, view, name),
         Need::Export { symbol } => view.facts.export(symbol).is_some(),
         _ => false,
