@@ -66,7 +66,9 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
         Kind::Access { record, field, .. } => {
             // A structure that the target keeps to itself is there without members; what serves one is named in `has`.
             let known = view.has(record) || !evolution.has.is_empty();
-            known && (!view.has_field(record, field) || evolution.upgrade.is_of_member())
+            let absent = !view.has_field(record, field);
+            known
+                && (absent || evolution.is_of_present_member() || evolution.upgrade.is_of_member())
         }
         Kind::DropField { record, field } | Kind::Refuse { record, field } => {
             view.has(record) && !view.has_field(record, field)
@@ -76,6 +78,17 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
 }
 
 impl Evolution {
+    /// It says how a member is used that the target has, too, with another type: it names the member in `has`.
+    #[must_use]
+    pub fn is_of_present_member(&self) -> bool {
+        let Kind::Access { record, field, .. } = &self.kind else {
+            return false;
+        };
+        let is_own =
+            |c: &Condition| matches!(c, Condition::Field(r, f) if r == record && f == field);
+        self.has.iter().any(is_own)
+    }
+
     /// Do all its conditions hold on the target?
     #[must_use]
     pub fn applies_to(&self, view: &dyn KernelView) -> bool {

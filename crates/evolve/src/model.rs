@@ -104,7 +104,8 @@ pub enum Kind {
         /// The whole adapter where parameters alone are not enough: `{name}` is its name, `{fn}` the driver's function.
         adapter: Option<String>,
     },
-    /// A member that the target lacks, as an expression of the target's API.
+    /// A member that the target lacks, as an expression of the target's API; or one that it has with another type, where `has` names
+    /// the member itself: then where a driver initialises it stays as it is.
     Access {
         /// Tag of the structure.
         record: String,

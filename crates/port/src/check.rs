@@ -3,7 +3,7 @@
 use crate::gap::{NameKind, Need, Place};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
-use crate::{cfn, embedded, event, understand};
+use crate::{cfn, embedded, event, member, understand};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, Def, Detail, Loc, Signature, Use, UseKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,10 +63,14 @@ fn of_tu(
         .uses
         .iter()
         .filter(|u| u.via_macro.is_none() && !own(u) && !u.name.starts_with("CONFIG_"))
-        .filter(|u| u.kind != UseKind::Field || texts.says(u))
     {
+        if used.kind == UseKind::Field && !texts.says(used) {
+            continue;
+        }
         // What has another meaning there may stand in another header, too: the header alone would hide that.
-        let meant = reshaped(used, home, target, library).map(|need| (need, true));
+        let meant = reshaped(used, home, target, library)
+            .or_else(|| retyped(used, &mut texts, home, target, library))
+            .map(|need| (need, true));
         let found = || of_use(used, driver, home, target, &reached);
         if let Some((need, hard)) = meant.or_else(found) {
             note(need, &used.at, hard);
@@ -108,13 +112,21 @@ impl Texts {
     /// The name stands where it is used: a macro of the kernel by another name may have made the use (`d_iname`), and the target
     /// may have that.
     fn says(&mut self, used: &Use) -> bool {
-        let read = |at: &Loc| std::fs::read(&at.file).unwrap_or_default();
-        let text = self
-            .0
-            .entry(used.at.file.clone())
-            .or_insert_with(|| read(&used.at));
-        let there = text.get(used.at.offset as usize..).unwrap_or_default();
+        let there = self.of(used).get(used.at.offset as usize..);
+        let there = there.unwrap_or_default();
         there.is_empty() || there.starts_with(used.name.as_bytes())
+    }
+
+    /// The use is of an object's member, and no value is given to it.
+    fn reach(&mut self, used: &Use) -> bool {
+        let start = used.at.offset as usize;
+        let text = self.of(used);
+        text.len() > start && !member::only_stored(text, start, &used.name)
+    }
+
+    fn of(&mut self, used: &Use) -> &[u8] {
+        let read = || std::fs::read(&used.at.file).unwrap_or_default();
+        self.0.entry(used.at.file.clone()).or_insert_with(read)
     }
 }
 
@@ -138,6 +150,25 @@ fn reshaped(used: &Use, home: &View, target: &View, library: &Library) -> Option
         .any(|e| differs(&e));
     known.then(|| Need::Signature {
         name: used.name.clone(),
+    })
+}
+
+/// The target has the member, and an evolution knows that a driver which does more than initialise it must say so otherwise.
+fn retyped(
+    used: &Use,
+    texts: &mut Texts,
+    home: &View,
+    target: &View,
+    library: &Library,
+) -> Option<Need> {
+    let record = used.record.as_deref()?;
+    let differs =
+        |e: &&Evolution| e.is_of_present_member() && e.applies_to(target) && !e.applies_to(home);
+    let known = library.accesses(record, &used.name).into_iter();
+    let reaches = used.kind == UseKind::Field && known.into_iter().any(|e| differs(&e));
+    (reaches && texts.reach(used)).then(|| Need::Field {
+        record: record.to_owned(),
+        field: used.name.clone(),
     })
 }
 

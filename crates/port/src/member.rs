@@ -327,6 +327,10 @@ fn replace_uses(
     for used in uses {
         let (file, start) = place(ctx, &used.at)?;
         let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
+        let kept = access.is_some_and(Evolution::is_of_present_member);
+        if kept && only_stored(&bytes, start, field) {
+            continue;
+        }
         let made = match is_false {
             true => read_as_false(&bytes, start, field),
             false => replacement(&bytes, start, field, access),
@@ -618,6 +622,13 @@ fn punct_at(all: &[(Token, Range<usize>)], at: usize) -> Option<u8> {
         Some((Token::Punct(p), _)) => Some(*p),
         _ => None,
     }
+}
+
+/// The member is given a value there, in an initialiser or an assignment, and nothing else is done with it.
+#[must_use]
+pub fn only_stored(bytes: &[u8], start: usize, field: &str) -> bool {
+    let assigned = || Used::at(bytes, start, field).is_some_and(|u| u.assigned.is_some());
+    initialiser(bytes, start, field).is_some() || assigned()
 }
 
 /// The expression `object->member` around the member's name at `start`, and a pointer to the object.
