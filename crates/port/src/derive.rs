@@ -121,7 +121,7 @@ impl<'a> Loop<'a> {
             ctx,
             dir,
             options,
-            plan: Plan::new(ctx.built),
+            plan: Plan::of(&ctx),
             rendered: Rendered::default(),
             found: BTreeMap::new(),
             open: BTreeMap::new(),

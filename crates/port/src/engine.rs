@@ -13,7 +13,7 @@ use crate::{Error, Result, inactive, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -360,8 +360,7 @@ impl Engine {
         if built.ok {
             let start = std::time::Instant::now();
             let kernels = (&*home, target);
-            let none = BTreeSet::new();
-            let wants = (&none, &none, &mut port);
+            let wants = (&Given::default(), &mut port);
             self.derive(driver, &built, kernels, options, &base, wants)?;
             let mut along = BTreeSet::new();
             if port.verdict == Verdict::Open {
@@ -370,19 +369,20 @@ impl Engine {
                 if port.verdict == Verdict::Open && !stubs.is_empty() {
                     let mut again = self.blank(driver, &home, target);
                     again.notes_of(&built);
-                    self.derive(
-                        driver,
-                        &built,
-                        kernels,
-                        options,
-                        &base,
-                        (&stubs, &none, &mut again),
-                    )?;
+                    let given = Given {
+                        stubs,
+                        ..Given::default()
+                    };
+                    let wants = (&given, &mut again);
+                    self.derive(driver, &built, kernels, options, &base, wants)?;
                     port = again;
                 }
             }
             if port.builds() && home.kernel.id != target.kernel.id {
                 self.with_those_apart(driver, &built, kernels, options, &base, (&mut port, along))?;
+            }
+            if port.verdict == Verdict::Open && home.kernel.id != target.kernel.id {
+                self.with_headers_of_target(driver, &built, kernels, options, &base, &mut port)?;
             }
             port.seconds = start.elapsed().as_secs_f64();
         } else {
@@ -542,6 +542,50 @@ impl Engine {
         Ok(())
     }
 
+    /// A port that stays open for nothing but symbols of the target's modules is tried again with the target's own version of the
+    /// headers that the driver takes them by: that is what those modules were built with. Where that does not build, the port stays.
+    fn with_headers_of_target(
+        &self,
+        driver: &Driver,
+        built: &Home,
+        (home, target): (&View, &View),
+        options: &KbuildOptions,
+        base: &Path,
+        port: &mut Port,
+    ) -> Result<()> {
+        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
+        let symbols_alone = |gap: &Gap| matches!(gap.need, Need::Export { .. });
+        let (true, Some(at_home), Some(there)) = (
+            port.open.iter().all(symbols_alone),
+            tree(home),
+            tree(target),
+        ) else {
+            return Ok(());
+        };
+        let trees = private_abi::Trees {
+            home: &at_home,
+            target: &there,
+        };
+        let given = Given {
+            theirs: private_abi::theirs(driver, built, home, &trees),
+            ..Given::default()
+        };
+        if given.theirs.is_empty() {
+            return Ok(());
+        }
+        let mut other = self.blank(driver, home, target);
+        other.notes_of(built);
+        let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
+        let place = beside.path();
+        let wants = (&given, &mut other);
+        self.derive(driver, built, (home, target), options, place, wants)?;
+        if other.builds() {
+            store::replace_dir(&place.join("tree"), &base.join("tree"))?;
+            *port = other;
+        }
+        Ok(())
+    }
+
     /// One cell of a driver with its providers; only a set that builds takes the port's place.
     fn port_set(
         &self,
@@ -561,16 +605,12 @@ impl Engine {
         let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
         let place = beside.path();
         wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();
-        let stubs = BTreeSet::new();
-        let kept = taken.iter().flat_map(|p| p.kept.iter().cloned()).collect();
-        self.derive(
-            set,
-            &built,
-            (home, target),
-            options,
-            place,
-            (&stubs, &kept, &mut wide),
-        )?;
+        let given = Given {
+            kept: taken.iter().flat_map(|p| p.kept.iter().cloned()).collect(),
+            ..Given::default()
+        };
+        let wants = (&given, &mut wide);
+        self.derive(set, &built, (home, target), options, place, wants)?;
         if wide.builds() {
             store::replace_dir(&place.join("tree"), &base.join("tree"))?;
         }
@@ -584,11 +624,15 @@ impl Engine {
         (home, target): (&View, &View),
         options: &KbuildOptions,
         base: &Path,
-        (stubs, kept, port): (&BTreeSet<String>, &BTreeSet<String>, &mut Port),
+        (given, port): (&Given, &mut Port),
     ) -> Result<()> {
         let lift = self.lift(&home.kernel);
         let library = self.library_for(driver, built)?;
         port.findings = self.findings(driver, built, (home, target), &library);
+        // What the target's own header says cannot differ from it.
+        let settled = |f: &Finding| given.theirs.contains_key(Path::new(&f.subject));
+        port.findings
+            .retain(|f| f.gate != "private-header" || !settled(f));
         let risky = port.findings.iter().filter(|f| f.risk > Risk::Default);
         let remedies = port.remedies.iter().filter(|r| r.risk > Risk::Default);
         let notes: Vec<String> = risky
@@ -603,8 +647,9 @@ impl Engine {
             library: &library,
             lift: lift.as_deref(),
             notes: &notes,
-            stubs,
-            kept,
+            stubs: &given.stubs,
+            kept: &given.kept,
+            theirs: &given.theirs,
         };
         std::fs::create_dir_all(base).map_err(|e| Error::io(base, e))?;
         let work = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
@@ -615,6 +660,17 @@ impl Engine {
         port.files = tidy(&tree)?;
         store::replace_dir(&tree, &base.join("tree"))
     }
+}
+
+/// What a derivation is given beside the driver and the kernels.
+#[derive(Debug, Default)]
+struct Given {
+    /// As [`Context::stubs`].
+    stubs: BTreeSet<String>,
+    /// As [`Context::kept`].
+    kept: BTreeSet<String>,
+    /// As [`Context::theirs`].
+    theirs: BTreeMap<PathBuf, String>,
 }
 
 /// The kernel's names that a source file uses, and the structures whose members it sets.

@@ -49,6 +49,35 @@ pub struct Context<'a> {
     pub stubs: &'a BTreeSet<String>,
     /// Exports that modules of the target take from those that this port stands in for: their versions may not change.
     pub kept: &'a BTreeSet<String>,
+    /// Headers of the driver's directory in whose place the target's own version stands, with its text.
+    pub theirs: &'a BTreeMap<PathBuf, String>,
+}
+
+impl Context<'_> {
+    /// The edits and remedies that put the target's own headers in the place of the driver's.
+    fn headers_of_target(&self) -> (Edits, BTreeSet<RemedyKey>) {
+        let mut edits = Edits::default();
+        let mut remedies = BTreeSet::new();
+        for (file, text) in self.theirs {
+            let length = std::fs::metadata(self.driver.dir.join(file)).map_or(0, |m| m.len());
+            let whole = crate::edit::Edit {
+                start: 0,
+                end: usize::try_from(length).unwrap_or(usize::MAX),
+                text: text.clone(),
+            };
+            // The first edit of a file meets no other.
+            if edits.remove(file, whole).is_ok() {
+                remedies.insert(RemedyKey {
+                    kind: RemedyKind::Include,
+                    subject: file.display().to_string(),
+                    origin: format!("as {} has it", self.target.kernel.release),
+                    risk: Risk::None,
+                    meaning: String::new(),
+                });
+            }
+        }
+        (edits, remedies)
+    }
 }
 
 /// The state of a port.
@@ -111,11 +140,14 @@ impl From<RemedyKey> for Remedy {
 }
 
 impl Plan {
-    /// An empty plan: the driver as it is.
+    /// The plan to begin with: the driver as it is, but for headers that the target's own stand for.
     #[must_use]
-    pub fn new(built: &Home) -> Self {
+    pub fn of(ctx: &Context<'_>) -> Self {
+        let (edits, remedies) = ctx.headers_of_target();
         Self {
-            tus: vec![Wants::default(); built.tus.len()],
+            tus: vec![Wants::default(); ctx.built.tus.len()],
+            edits,
+            remedies,
             ..Self::default()
         }
     }

@@ -85,6 +85,32 @@ pub fn apart(
     out
 }
 
+/// Headers of the driver's directory by which it takes symbols of other modules, and that the target's tree has in another version:
+/// the target's text, by the driver's file.
+#[must_use]
+pub fn theirs(
+    driver: &Driver,
+    built: &Home,
+    home: &View,
+    trees: &Trees<'_>,
+) -> BTreeMap<PathBuf, String> {
+    let symbols: BTreeSet<&String> = built.imports.iter().filter(|s| !home.has(s)).collect();
+    let dir = provider::driver_dir(driver, trees.home);
+    let files = driver.sources().unwrap_or_default();
+    let headers = files
+        .into_iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "h"));
+    headers
+        .filter_map(|file| {
+            let text = std::fs::read_to_string(driver.dir.join(&file)).ok()?;
+            taken(&Declared::read(&text), &symbols)?;
+            let place = in_tree(trees.home, &dir, &file, &text)?;
+            let there = std::fs::read_to_string(trees.target.join(place)).ok()?;
+            (there != text).then_some((file, there))
+        })
+        .collect()
+}
+
 /// One finding for each header whose declarations differ in what the driver takes by it.
 #[must_use]
 pub fn findings(
