@@ -95,19 +95,31 @@ pub fn theirs(
     trees: &Trees<'_>,
 ) -> BTreeMap<PathBuf, String> {
     let symbols: BTreeSet<&String> = built.imports.iter().filter(|s| !home.has(s)).collect();
-    let dir = provider::driver_dir(driver, trees.home);
+    let place = provider::driver_dir(driver, trees.home);
     let files = driver.sources().unwrap_or_default();
-    let headers = files
+    other_versions(&driver.dir, files, &place, &symbols, trees)
+}
+
+/// The headers among a directory's files that declare some symbols and are others in the target's tree, with the target's text.
+fn other_versions(
+    dir: &Path,
+    files: Vec<PathBuf>,
+    place: &str,
+    symbols: &BTreeSet<&String>,
+    trees: &Trees<'_>,
+) -> BTreeMap<PathBuf, String> {
+    let is_header = |f: &PathBuf| f.extension().is_some_and(|e| e == "h");
+    let other = |file: PathBuf| {
+        let text = std::fs::read_to_string(dir.join(&file)).ok()?;
+        taken(&Declared::read(&text), symbols)?;
+        let at = in_tree(trees.home, place, &file, &text)?;
+        let there = std::fs::read_to_string(trees.target.join(at)).ok()?;
+        (there != text).then_some((file, there))
+    };
+    files
         .into_iter()
-        .filter(|f| f.extension().is_some_and(|e| e == "h"));
-    headers
-        .filter_map(|file| {
-            let text = std::fs::read_to_string(driver.dir.join(&file)).ok()?;
-            taken(&Declared::read(&text), &symbols)?;
-            let place = in_tree(trees.home, &dir, &file, &text)?;
-            let there = std::fs::read_to_string(trees.target.join(place)).ok()?;
-            (there != text).then_some((file, there))
-        })
+        .filter(is_header)
+        .filter_map(other)
         .collect()
 }
 
@@ -427,6 +439,45 @@ mod tests {
     fn names_of_parameters_and_comments_do_not_count() {
         let ours = "#define A 1\n/* c */ extern int probe(struct device *dev, int irq);\n";
         assert_eq!(differs(ours, "int probe(struct device *d, int);"), None);
+    }
+
+    #[test]
+    fn the_targets_version_of_a_header_that_declares_what_is_taken() {
+        let at = tempfile::tempdir().expect("a directory");
+        let write = |file: &str, text: &str| {
+            let file = at.path().join(file);
+            std::fs::create_dir_all(file.parent().expect("a parent")).expect("directories");
+            std::fs::write(file, text).expect("a file");
+        };
+        let core = "int probe(struct device *dev, int irq);\n";
+        for (file, here, there) in [
+            ("core.h", core, "int probe(struct device *dev);\n"),
+            ("same.h", core, core),
+            ("own.h", "int own(int a);\n", "int own(void);\n"),
+            ("new.h", core, ""),
+        ] {
+            write(&format!("driver/{file}"), here);
+            write(&format!("home/drivers/d/{file}"), here);
+            if !there.is_empty() {
+                write(&format!("target/drivers/d/{file}"), there);
+            }
+        }
+        let (home, target) = (at.path().join("home"), at.path().join("target"));
+        let trees = Trees {
+            home: &home,
+            target: &target,
+        };
+        let files = ["core.h", "same.h", "own.h", "new.h", "d.c"];
+        let symbol = "probe".to_owned();
+        let found = other_versions(
+            &at.path().join("driver"),
+            files.map(PathBuf::from).to_vec(),
+            "drivers/d",
+            &BTreeSet::from([&symbol]),
+            &trees,
+        );
+        let text = "int probe(struct device *dev);\n".to_owned();
+        assert_eq!(found, BTreeMap::from([(PathBuf::from("core.h"), text)]));
     }
 
     #[test]
