@@ -232,8 +232,10 @@ fn made_by_macro<'a>(words: &[&'a str], text: &'a str) -> Vec<(&'a str, Item<'a>
     let plain = words.iter().filter(|w| **w != "static").count() == 4;
     let inner = text.split_once('(').map_or("", |(_, rest)| rest);
     let arguments = inner.rsplit_once(')').map_or("", |(list, _)| list);
-    let names = arguments.split(',').map(str::trim).filter(|n| is_word(n));
+    let names = arguments.split(',').map(str::trim);
+    // A type that the macro is given (`module_param(debug, int, 0644)`) is no name of the file's.
     names
+        .filter(|n| is_word(n) && !lex::is_keyword(n))
         .filter(|_| plain && !text.starts_with("EXPORT_SYMBOL"))
         .map(|n| (n, Item::Variable))
         .collect()
@@ -292,6 +294,7 @@ int say(const char *fmt, ...) __must_hold(x)
 }
 struct box *open_box(void) { return 0; }
 EXPORT_SYMBOL_GPL(open_box);
+module_param(depth, int, 0644);
 ";
 
     #[test]
@@ -305,6 +308,7 @@ EXPORT_SYMBOL_GPL(open_box);
         for variable in ["lock", "boxes", "name"] {
             assert_eq!(is(variable), Some(Item::Variable), "{variable}");
         }
+        assert_eq!(is("int"), None);
         for constant in ["names", "table"] {
             assert!(
                 matches!(is(constant), Some(Item::Constant(_))),
