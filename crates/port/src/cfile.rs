@@ -110,7 +110,7 @@ impl<'a> CFile<'a> {
 }
 
 /// The name that a `#define` defines.
-fn defined(directive: &str) -> Option<&str> {
+pub(crate) fn defined(directive: &str) -> Option<&str> {
     let rest = directive.trim_start().strip_prefix('#')?.trim_start();
     let rest = rest.strip_prefix("define")?.trim_start();
     let end = rest

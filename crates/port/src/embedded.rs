@@ -23,8 +23,7 @@ pub enum There {
 #[must_use]
 pub fn on_target(home: &View, target: &View, record: &str, field: &str) -> Option<There> {
     let kind = |view: &View| {
-        let fields = view.record(record)?;
-        let ty = &fields.iter().find(|f| f.name == field)?.ty.canonical;
+        let ty = view.member_type(record, field)?;
         let (structure, pointer) = match ty.strip_suffix('*') {
             Some(inner) => (inner.trim_end(), true),
             None => (ty.as_str(), false),
@@ -37,6 +36,18 @@ pub fn on_target(home: &View, target: &View, record: &str, field: &str) -> Optio
         ((here, true), (there, false)) if here == there => Some(There::Structure),
         _ => None,
     }
+}
+
+/// Why a use stays as it is, for whom [`edits`] knows none.
+#[must_use]
+pub fn no_form(record: &str, field: &str, there: There) -> String {
+    let (is, was) = match there {
+        There::Pointer => ("a pointer", "a structure"),
+        There::Structure => ("a structure", "a pointer"),
+    };
+    format!(
+        "struct {record}.{field} is {is} on the target, and {was} at home; what the driver does with it has no such form"
+    )
 }
 
 /// The use of the member at `start` as the target wants it; `None` where that cannot be said.

@@ -9,7 +9,7 @@ use crate::home::{self, Home, HomeTu};
 use crate::plan::Context;
 use crate::provider::Provider;
 use crate::view::View;
-use crate::{Error, Result, inactive, lift, private_abi, provider, store};
+use crate::{Error, Result, cfile, inactive, lift, private_abi, provider, store};
 use kspan_evolve::Library;
 use kspan_kernel::{Cache, KbuildOptions, Kernel};
 use serde::{Deserialize, Serialize};
@@ -310,8 +310,7 @@ impl Engine {
             library,
         );
         found.extend(private_abi::undeclared(built, home, target));
-        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
-        if let (Some(at_home), Some(there)) = (tree(home), tree(target)) {
+        if let Some((at_home, there)) = self.both_trees(home, target) {
             let trees = private_abi::Trees {
                 home: &at_home,
                 target: &there,
@@ -395,6 +394,12 @@ impl Engine {
             dir: Some(base.join("tree")),
             ..port
         })
+    }
+
+    /// The source trees of both kernels, where both are at hand.
+    fn both_trees(&self, home: &View, target: &View) -> Option<(PathBuf, PathBuf)> {
+        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
+        Some((tree(home)?, tree(target)?))
     }
 
     fn sources_at_hand(&self, home: &View, target: &View) -> &'static str {
@@ -496,8 +501,7 @@ impl Engine {
         base: &Path,
         (port, mut along): (&mut Port, BTreeSet<Provider>),
     ) -> Result<()> {
-        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
-        let (Some(at_home), Some(there)) = (tree(home), tree(target)) else {
+        let Some((at_home, there)) = self.both_trees(home, target) else {
             return Ok(());
         };
         let trees = private_abi::Trees {
@@ -553,13 +557,9 @@ impl Engine {
         base: &Path,
         port: &mut Port,
     ) -> Result<()> {
-        let tree = |view: &View| self.cache.source_tree_if_present(&view.kernel);
-        let symbols_alone = |gap: &Gap| matches!(gap.need, Need::Export { .. });
-        let (true, Some(at_home), Some(there)) = (
-            port.open.iter().all(symbols_alone),
-            tree(home),
-            tree(target),
-        ) else {
+        let is_symbol = |gap: &Gap| matches!(gap.need, Need::Export { .. });
+        let trees = self.both_trees(home, target);
+        let Some((at_home, there)) = trees.filter(|_| port.open.iter().all(is_symbol)) else {
             return Ok(());
         };
         let trees = private_abi::Trees {
@@ -685,18 +685,12 @@ fn names_in(tu: &HomeTu) -> HashSet<&str> {
 fn defined_in(built: &Home, tu: &HomeTu) -> HashSet<String> {
     let text = std::fs::read(built.dir.join(&tu.source)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let word = |rest: &str| {
-        let end = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
-        rest.split(end).next().unwrap_or_default().to_owned()
-    };
-    let directive = |line: &str| {
-        let rest = line.trim_start().strip_prefix('#')?.trim_start();
-        Some(word(rest.strip_prefix("define")?.trim_start()))
-    };
     let flags = tu.extra.iter().filter_map(|f| f.strip_prefix("-D"));
+    let given = flags.filter_map(|f| f.split(['=', '(']).next());
     text.lines()
-        .filter_map(directive)
-        .chain(flags.map(word))
+        .filter_map(cfile::defined)
+        .chain(given)
+        .map(str::to_owned)
         .collect()
 }
 

@@ -193,15 +193,10 @@ fn turn(
 ) -> Result<bool, String> {
     let mut changed = false;
     for used in uses {
-        let (file, start) = place(ctx, &used.at)?;
-        let bytes = std::fs::read(ctx.driver.dir.join(&file)).map_err(|e| e.to_string())?;
-        let edits = embedded::edits(&bytes, start, field, there).ok_or_else(|| {
-            let (is, was) = match there {
-                embedded::There::Pointer => ("a pointer", "a structure"),
-                embedded::There::Structure => ("a structure", "a pointer"),
-            };
-            format!("struct {record}.{field} is {is} on the target, and {was} at home; what the driver does with it has no such form")
-        })?;
+        let (file, start, bytes) = text_at(ctx, used)
+            .ok_or_else(|| format!("struct {record}.{field} is used in no file of the driver's"))?;
+        let edits = embedded::edits(&bytes, start, field, there)
+            .ok_or_else(|| embedded::no_form(record, field, there))?;
         for edit in edits {
             let added = plan.edits.nest(&file, edit, &bytes);
             changed |= added.map_err(|e| e.to_string())?;

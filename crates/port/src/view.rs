@@ -240,6 +240,14 @@ impl View {
             })
     }
 
+    /// The type of a structure's member, with all typedefs spelled out.
+    #[must_use]
+    pub fn member_type(&self, record: &str, field: &str) -> Option<String> {
+        let fields = self.record(record)?;
+        let own = fields.into_iter().find(|f| f.name == field)?;
+        Some(own.ty.canonical)
+    }
+
     /// The member of the target that stands for one of the home kernel's, by an evolution.
     #[must_use]
     pub fn renamed_field<'a>(

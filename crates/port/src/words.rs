@@ -29,7 +29,10 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
             format!("{name} is {} on {t}, {} on {h}", form(target), form(home))
         }
         Need::Field { record, field } => {
-            match (member(target, record, field), member(home, record, field)) {
+            match (
+                target.member_type(record, field),
+                home.member_type(record, field),
+            ) {
                 (Some(there), Some(here)) => {
                     format!("struct {record}.{field} is {there} on {t}, {here} on {h}")
                 }
@@ -68,13 +71,6 @@ pub fn why(need: &Need, home: &View, target: &View) -> String {
     }
 }
 
-/// The type of a member, as the kernel spells it out.
-fn member(view: &View, record: &str, field: &str) -> Option<String> {
-    let fields = view.record(record)?;
-    let own = fields.iter().find(|f| f.name == field)?;
-    Some(own.ty.canonical.clone())
-}
-
 /// Since when it differs: the oldest of some kernels that has what a gap is about as the home kernel has it.
 #[must_use]
 pub fn oldest_with<'v>(need: &Need, home: &View, kernels: &[&'v View]) -> Option<&'v View> {
@@ -82,8 +78,8 @@ pub fn oldest_with<'v>(need: &Need, home: &View, kernels: &[&'v View]) -> Option
         Need::Header { header } => view.facts.header_exists(header),
         Need::Name { name, .. } => view.facts.has(name),
         Need::Field { record, field } => {
-            let own = member(view, record, field);
-            own.is_some() && own == member(home, record, field)
+            let own = view.member_type(record, field);
+            own.is_some() && own == home.member_type(record, field)
         }
         Need::Signature { name } => same_form(home, view, name),
         Need::Export { symbol } => view.facts.export(symbol).is_some(),

@@ -8,7 +8,7 @@ use super::template::{Template, has_side_effects};
 use kspan_evolve::{Evolution, Kind};
 use kspan_facts::{Use, UseKind};
 use kspan_port::gap::Risk;
-use kspan_port::{lex, member};
+use kspan_port::{embedded, lex, member};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -26,6 +26,9 @@ pub fn take(job: &mut Job<'_>, record: &str, field: &str) -> Result<bool, String
         return Err(lacking);
     }
     let (library, target) = (job.library, job.target);
+    if let Some(there) = embedded::on_target(job.home, target, record, field) {
+        return turned(job, &uses, (record, field), there);
+    }
     if let Some(e) = target.renamed_field(library, record, field)
         && let Kind::Field { target: to, .. } = &e.kind
     {
@@ -66,6 +69,15 @@ pub fn take(job: &mut Job<'_>, record: &str, field: &str) -> Result<bool, String
         Some(e) if e.upgrade.place.is_some() => {
             super::together::moved(job, &uses, (record, field), e)
         }
+        Some(e) if e.is_of_present_member() => {
+            let mut reaching = uses;
+            let stored = |(file, at): &At| {
+                let text = job.text(file)?.as_bytes();
+                Ok::<_, String>(member::only_stored(text, *at, field))
+            };
+            reaching.retain(|at| stored(at) != Ok(true));
+            expressed(job, &reaching, (record, field), e)
+        }
         Some(e) => expressed(job, &uses, (record, field), e),
         None => left_out(job, &uses, (record, field)),
     }
@@ -99,6 +111,38 @@ pub fn uses(job: &Job<'_>, record: &str, field: &str) -> Vec<At> {
 fn renamed(uses: &[At], field: &str, to: &str) -> Vec<(PathBuf, Edit)> {
     let edit = |(file, at): &At| (file.clone(), Edit::replace(*at..at + field.len(), to));
     uses.iter().map(edit).collect()
+}
+
+/// A structure by its address, or a pointer by what it points to, as the target has it.
+fn turned(
+    job: &mut Job<'_>,
+    uses: &[At],
+    (record, field): (&str, &str),
+    there: embedded::There,
+) -> Result<bool, String> {
+    let mut edits = Vec::new();
+    for (file, at) in uses {
+        let made = embedded::edits(job.text(file)?.as_bytes(), *at, field, there)
+            .ok_or_else(|| embedded::no_form(record, field, there))?;
+        let made = made
+            .into_iter()
+            .map(|e| Edit::replace(e.start..e.end, &e.text));
+        edits.extend(made.map(|e| (file.clone(), e)));
+    }
+    let what = match there {
+        embedded::There::Pointer => "a pointer",
+        embedded::There::Structure => "a structure of its own",
+    };
+    let reason = Reason {
+        id: format!("generated: struct {record}.{field}"),
+        subject: format!("struct {record}.{field} is {what}"),
+        why: format!("{} has {what} in .{field}.", job.target.kernel.release),
+        commit: String::new(),
+        risk: Risk::None,
+        meaning: String::new(),
+        keeps: false,
+    };
+    job.changes.add(&reason, edits)
 }
 
 /// The reason of a change that an evolution makes.
