@@ -44,6 +44,10 @@ fn contains(view: &dyn KernelView, name: &str, part: &str) -> bool {
         .is_some_and(|body| body.contains(part))
 }
 
+fn needs(evolution: &Evolution, name: &str) -> bool {
+    evolution.needs.iter().any(|n| n == name)
+}
+
 fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
     match &evolution.kind {
         Kind::Define { .. } | Kind::Event { .. } => true,
@@ -58,10 +62,10 @@ fn kind_fits(evolution: &Evolution, view: &dyn KernelView) -> bool {
             !view.has_field(record, first_step(home))
                 && (given || view.has_field(record, first_step(target)))
         }
-        // Without a structure it is a function's argument, `function#0`.
+        // Without a structure it is a function's argument, `function#0`; a function that another evolution serves is named in `needs`.
         Kind::Callback { record, field, .. } if record.is_empty() => field
             .split_once('#')
-            .is_some_and(|(function, _)| view.has(function)),
+            .is_some_and(|(function, _)| view.has(function) || needs(evolution, function)),
         Kind::Callback { record, field, .. } => view.has_field(record, first_step(field)),
         Kind::Access { record, field, .. } => {
             // A structure that the target keeps to itself is there without members; what serves one is named in `has`.

@@ -306,3 +306,38 @@ MODULE_LICENSE(\"GPL\");
         .collect();
     assert_eq!(subjects, ["timer_container_of"], "{remedies:#?}");
 }
+
+#[test]
+fn what_the_targets_configuration_leaves_out_asks_nothing_of_it() {
+    // NVMe's authentication is configured at home and not on the old kernel: a file of its own, and a block in another.
+    let uses_a_newer_name = "struct beat { struct timer_list timer; int n; };
+static void PREFIX_tick(struct timer_list *t)
+{
+	struct beat *b = timer_container_of(b, t, timer);
+
+	b->n++;
+}
+void PREFIX_start(struct timer_list *t);
+void PREFIX_start(struct timer_list *t)
+{
+	timer_setup(t, PREFIX_tick, 0);
+}
+";
+    let own = uses_a_newer_name.replace("PREFIX", "own");
+    let text = format!(
+        "#include <linux/module.h>\n#include <linux/timer.h>\n#ifdef CONFIG_NVME_HOST_AUTH\n{own}#endif\nMODULE_LICENSE(\"GPL\");\n"
+    );
+    let driver = small(text.as_bytes());
+    let dir = driver.path();
+    std::fs::rename(dir.join("small.c"), dir.join("core.c")).unwrap();
+    let other = uses_a_newer_name.replace("PREFIX", "other");
+    std::fs::write(
+        dir.join("other.c"),
+        format!("#include <linux/timer.h>\n{other}"),
+    )
+    .unwrap();
+    let kbuild = "obj-m += small.o\nsmall-y += core.o\nsmall-$(CONFIG_NVME_HOST_AUTH) += other.o\n";
+    std::fs::write(dir.join("Kbuild"), kbuild).unwrap();
+    let cells = build(dir, &[OLD]).ends(0).cells();
+    verdict(&cells[0], "native");
+}

@@ -3,7 +3,7 @@
 use crate::gap::{NameKind, Need, Place};
 use crate::home::{Home, HomeTu};
 use crate::view::View;
-use crate::{cfn, embedded, event, member, understand};
+use crate::{cfn, embedded, event, lex, member, understand};
 use kspan_evolve::{Evolution, Kind, Library};
 use kspan_facts::{Binding, Def, Detail, Loc, Signature, Use, UseKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -469,7 +469,7 @@ fn in_terms_of(sig: &Signature, target: &View, library: &Library) -> Signature {
 #[must_use]
 pub fn callback_type(binding: &Binding, target: &View, library: &Library) -> Option<Signature> {
     if binding.record.is_empty() {
-        return argument_type(&binding.field, target);
+        return argument_type(&binding.field, target, library);
     }
     let fields = target.record(&binding.record)?;
     let by_name = |name: &str| fields.iter().find(|f| f.name == name).cloned();
@@ -495,7 +495,7 @@ fn inner(target: &View, fields: &[kspan_facts::Field], path: &str) -> Option<ksp
 }
 
 /// The function type of `callee#argument`, or of a typedef, on the target.
-fn argument_type(place: &str, target: &View) -> Option<Signature> {
+fn argument_type(place: &str, target: &View, library: &Library) -> Option<Signature> {
     let Some((callee, index)) = place.split_once('#') else {
         return target
             .facts
@@ -506,11 +506,36 @@ fn argument_type(place: &str, target: &View) -> Option<Signature> {
                 _ => None,
             });
     };
-    let Detail::Function { sig, .. } = target.callable(callee)?.detail else {
+    let index = index.parse::<usize>().ok()?;
+    let served = || served_by(library.best(callee, target)?, callee, index);
+    let (callee, index) = match target.callable(callee) {
+        Some(_) => (callee.to_owned(), index),
+        None => served()?,
+    };
+    let Detail::Function { sig, .. } = target.callable(&callee)?.detail else {
         return None;
     };
-    let param = sig.params.get(index.parse::<usize>().ok()?)?;
+    let param = sig.params.get(index)?;
     understand::signature(cfn::parse(&param.ty.canonical)?)
+}
+
+/// Where an evolution serves a function by a macro that calls another with its arguments: that one, and the place there of an argument.
+fn served_by(evolution: &Evolution, callee: &str, index: usize) -> Option<(String, usize)> {
+    let lead = format!("#define {callee}(");
+    let text = evolution.text()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(&lead))?;
+    let (params, body) = line.split_once(')')?;
+    let (other, list) = body.trim().strip_suffix(')')?.split_once('(')?;
+    let plain = other
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let param = params.split(',').nth(index)?.trim();
+    let given = format!("({param})");
+    let passed = lex::arguments(list);
+    let at = passed
+        .iter()
+        .position(|a| a.trim() == param || a.trim() == given)?;
+    plain.then(|| (other.to_owned(), at))
 }
 
 /// Types by which one function can stand in a pointer to the other without a diagnostic.

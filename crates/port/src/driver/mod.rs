@@ -15,7 +15,7 @@ mod tree;
 pub use capture::{Built, capture, freeze_version, version_code};
 pub use import::{Import, import};
 pub use kbuild::{Kbuild, Statement, init_out_of_tree};
-pub use makefile::{DirVars, evaluate};
+pub use makefile::{DirVars, evaluate, kbuild_file};
 pub use manifest::{FILE as MANIFEST_FILE, Manifest, OFF, Origin, Smoke, SmokeEnd};
 pub use render::config_macro;
 pub use tree::{SourceTree, TreeModule, modules_in_tree, read_config, sample};

@@ -149,7 +149,7 @@ fn alone(
     manner: Manner,
 ) -> Result<Upgrade> {
     let (home, built) = engine.home(driver, options)?;
-    let built = inactive::without(built, target)?;
+    let built = inactive::without_versions(built, target)?;
     let base = engine.cache.root().join("work").join("upgrade");
     std::fs::create_dir_all(&base).map_err(|source| Error::Io {
         path: base.clone(),
