@@ -3,8 +3,8 @@
 
 use crate::session::{Session, Target};
 use crate::sign::on_path;
-use crate::{Result, kernels};
-use kspan_kernel::shell::{Mount, Output, Script, run_script};
+use crate::{Result, Stop, kernels};
+use kspan_kernel::shell::{Mount, Output, Script, USUAL_PATH, run_script};
 use kspan_kernel::{Cache, Toolchain};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ pub struct CachedKernel {
     pub toolchain: Toolchain,
     /// What a build reads of it.
     pub dirs: Vec<PathBuf>,
+    /// Where the compiler goes by the name that the kernel's headers call it by; one of `dirs`.
+    pub named: Option<PathBuf>,
     /// The same where an installed kernel has it: a package may look there, whatever it is told.
     pub placed: Vec<Mount>,
 }
@@ -24,19 +26,25 @@ impl Session<'_> {
     pub(crate) fn cached_kernel(&self, kernel: &str) -> Option<CachedKernel> {
         let dir = self.kernel_dir(kernel).canonicalize().ok()?;
         let cache = Cache::open().ok().filter(|c| dir.starts_with(c.root()))?;
+        let name = kernel;
         let kernel = cache.resolve(&dir.display().to_string()).ok()?;
         let lib = PathBuf::from("/usr/lib/modules").join(&kernel.release);
         let place = |real: &PathBuf, name: &str| Mount {
             real: real.clone(),
             shown: lib.join(name),
         };
+        let toolchain = cache.known_toolchain(&kernel)?;
+        let named = self.named_compiler(name, &toolchain, &cache).ok().flatten();
+        let mut dirs = cache.build_dirs(&kernel);
+        dirs.extend(named.clone());
         Some(CachedKernel {
             placed: vec![
                 place(&kernel.build_dir, "build"),
                 place(&kernel.source_dir, "source"),
             ],
-            toolchain: cache.known_toolchain(&kernel)?,
-            dirs: cache.build_dirs(&kernel),
+            toolchain,
+            dirs,
+            named,
         })
     }
 
@@ -50,11 +58,18 @@ impl Session<'_> {
             let cc = || cached.toolchain.cc.clone().into();
             // Debian's headers name a compiler of their own in a makefile, which only a command line outweighs.
             let flags = format!("CC={}", cached.toolchain.cc).into();
-            return Ok(vec![
+            let mut found: Vec<(OsString, OsString)> = vec![
                 ("CC".into(), cc()),
                 ("KERNEL_CC".into(), cc()),
                 ("MAKEFLAGS".into(), flags),
-            ]);
+            ];
+            if let Some(dir) = &cached.named {
+                let mut path = dir.clone().into_os_string();
+                path.push(":");
+                path.push(USUAL_PATH);
+                found.push(("PATH".into(), path));
+            }
+            return Ok(found);
         }
         let config =
             std::fs::read_to_string(self.kernel_config(&target.kernel)).unwrap_or_default();
@@ -79,15 +94,48 @@ impl Session<'_> {
         if kernels::config_is_set(&config, "CONFIG_LD_IS_LLD") {
             set("LD", "KERNEL_LD", "ld.lld");
         }
-        if !named && let Some(cc) = self.kernel_variables(target)? {
+        if !named && let Some(cc) = self.kernel_variables(&target.kernel)? {
             found.push(("CC".into(), cc.into()));
         }
         Ok(found)
     }
 
+    /// A directory where the compiler that the headers name is the one that builds for them, when this machine has none of that name: a
+    /// package's configure script empties `MAKEFLAGS` before it tries the kernel's makefiles.
+    fn named_compiler(
+        &self,
+        kernel: &str,
+        toolchain: &Toolchain,
+        cache: &Cache,
+    ) -> Result<Option<PathBuf>> {
+        let named = self.kernel_variables(kernel)?;
+        let is_name = |n: &String| !n.contains(['/', ' ']) && on_path(n).is_none();
+        let (None, Some(named)) = (&toolchain.root, named.filter(is_name)) else {
+            return Ok(None);
+        };
+        let Some(real) = on_path(&toolchain.cc) else {
+            return Ok(None);
+        };
+        let dir = cache
+            .root()
+            .join("toolchains/named")
+            .join(format!("{named}-is-{}", toolchain.cc));
+        let link = dir.join(&named);
+        if !link.exists() {
+            std::fs::create_dir_all(&dir).map_err(Stop::io(&dir))?;
+            // A link that leads nowhere since its compiler went.
+            let _ = std::fs::remove_file(&link);
+            match std::os::unix::fs::symlink(&real, &link) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => (),
+                other => other.map_err(Stop::io(&link))?,
+            }
+        }
+        Ok(Some(dir))
+    }
+
     /// The compiler that Debian's headers name in `.kernelvariables`, a piece of a makefile.
-    fn kernel_variables(&self, target: &Target) -> Result<Option<String>> {
-        let dir = self.kernel_dir(&target.kernel);
+    fn kernel_variables(&self, kernel: &str) -> Result<Option<String>> {
+        let dir = self.kernel_dir(kernel);
         let file = dir.join(".kernelvariables");
         if !file.is_file() {
             return Ok(None);

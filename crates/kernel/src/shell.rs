@@ -4,7 +4,7 @@
 //! command of the host. It sees all of the host but writes only where the caller says, has no network and no capabilities.
 
 use crate::{Error, Result, files};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ pub struct Mount {
     /// Its place inside.
     pub shown: PathBuf,
 }
+
+/// Where a root's programs are.
+pub const USUAL_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One run of bash.
 #[derive(Debug, Clone, Default)]
@@ -196,7 +199,9 @@ fn other_root(command: &mut Command, script: &Script, root: &Path) -> Result<()>
     };
     crate::sandbox::system(command, &view)?;
     // The caller's PATH is this machine's.
-    command.args(["--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"]);
+    let given = script.environment.iter().rev().find(|(k, _)| k == "PATH");
+    let path = given.map_or(OsStr::new(USUAL_PATH), |(_, v)| v.as_os_str());
+    command.args(["--setenv", "PATH"]).arg(path);
     Ok(())
 }
 
