@@ -379,7 +379,8 @@ impl<'a> Loop<'a> {
                 any |= self.take(*tu, need, &places);
             }
             changed |= any;
-            if needs.is_empty() {
+            // A warning that nothing can be done about leaves the port with a warning.
+            if needs.is_empty() && diagnostic.severity == Severity::Error {
                 let need = Need::Diagnostic {
                     message: diagnostic.message.clone(),
                 };

@@ -100,7 +100,8 @@ fn objects(built: &Built<'_>, list: &Path, text: &str) -> Result<Vec<PathBuf>> {
     let mut objects = Vec::new();
     for word in words {
         let object = match Path::new(word).strip_prefix(built.shown) {
-            Ok(inside) => Some(inside.to_path_buf()),
+            // A makefile may name a directory beside its own: `../staging/echo.o`.
+            Ok(inside) => Some(cmdfile::normal(inside)).filter(|p| !p.starts_with("..")),
             Err(_) => found_from(built.dir, list, word),
         };
         let object = object.ok_or_else(|| {
@@ -167,7 +168,8 @@ fn module_lines(module: &Module) -> String {
 
 /// The stem of an object, and the flags that are its own, as a makefile writes them.
 fn own_flags(built: &Built<'_>, object: &Path) -> Result<(String, String)> {
-    let command = built.commands.iter().find(|c| c.object == object);
+    let made = |c: &&TuCommand| cmdfile::normal(&c.object) == object;
+    let command = built.commands.iter().find(made);
     let command = command.filter(|c| c.source.extension().is_some_and(|e| e == "c" || e == "S"));
     let Some(command) = command else {
         return Err(Error::Input(format!(
@@ -318,7 +320,7 @@ mod tests {
             ("sub/one.ko", ""),
             ("sub/one.mod", "/shown/sub/one.o\n\n"),
             ("two.ko", ""),
-            ("two.mod", "a.o lib/b.o\n"),
+            ("two.mod", "a.o /shown/sub/../lib/b.o\n"),
             ("a.o", ""),
             ("lib/b.o", ""),
         ] {
@@ -329,7 +331,7 @@ mod tests {
         let commands = [
             command("sub/one.o", "sub/one.c", &["-O2", "-I/shown/inc"]),
             command("a.o", "a.c", &["-O2", "-DX=\"a b\"", "-Werror"]),
-            command("lib/b.o", "lib/b.S", &["-O2"]),
+            command("sub/../lib/b.o", "lib/b.S", &["-O2"]),
         ];
         let template = ["-O2".to_owned()];
         let built = Built {
