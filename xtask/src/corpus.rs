@@ -83,6 +83,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             &drivers,
             &failed,
         );
+        if !args.json {
+            print_drivers(&record);
+        }
         return finish(args, &engine, record, &left_out, old.as_ref());
     }
     let cells: Vec<Cell> = drivers
@@ -101,7 +104,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if let Step::Cell(done) = step {
             let n = count.fetch_add(1, Ordering::Relaxed) + 1;
             if talk {
-                eprint!("\r{n}/{} {:40}", cells.len(), done.driver);
+                eprint!("\r{n}/{} {:40}\r", cells.len(), done.driver);
+            }
+            // Each as it ends: a run that is cut off has shown its part.
+            if !args.json {
+                let path = drivers.iter().find(|(_, d)| d.manifest.name == done.driver);
+                print_driver(&driver_json(path.map_or(&done.driver, |(p, _)| p), done));
             }
         }
     })?;
@@ -336,20 +344,28 @@ fn store_record(cache: &Cache, args: &Args, record: &Value) -> anyhow::Result<Pa
     Ok(path)
 }
 
-fn print_text(record: &Value) {
+fn print_drivers(record: &Value) {
     let empty = Vec::new();
     for driver in record["drivers"].as_array().unwrap_or(&empty) {
-        let verdict = driver["verdict"].as_str().unwrap_or("?");
-        let grade = driver["grade"].as_str().unwrap_or("");
-        println!(
-            "{verdict:7} {grade:7} {:6.1}s {}",
-            driver["seconds"].as_f64().unwrap_or(0.0),
-            driver["path"].as_str().unwrap_or("")
-        );
-        for gap in driver["open"].as_array().unwrap_or(&empty).iter().take(4) {
-            println!("          {}", gap["why"].as_str().unwrap_or("?"));
-        }
+        print_driver(driver);
     }
+}
+
+fn print_driver(driver: &Value) {
+    let verdict = driver["verdict"].as_str().unwrap_or("?");
+    let grade = driver["grade"].as_str().unwrap_or("");
+    println!(
+        "{verdict:7} {grade:7} {:6.1}s {}",
+        driver["seconds"].as_f64().unwrap_or(0.0),
+        driver["path"].as_str().unwrap_or("")
+    );
+    let empty = Vec::new();
+    for gap in driver["open"].as_array().unwrap_or(&empty).iter().take(4) {
+        println!("          {}", gap["why"].as_str().unwrap_or("?"));
+    }
+}
+
+fn print_text(record: &Value) {
     let n = record["n"].as_u64().unwrap_or(0).max(1);
     let share = |key: &str| {
         let v = record[key].as_u64().unwrap_or(0);
