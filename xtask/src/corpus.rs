@@ -361,7 +361,8 @@ fn print_driver(driver: &Value) {
     );
     let empty = Vec::new();
     for gap in driver["open"].as_array().unwrap_or(&empty).iter().take(4) {
-        println!("          {}", gap["why"].as_str().unwrap_or("?"));
+        let says = |key: &str| gap[key].as_str();
+        println!("          {}", says("message").or(says("why")).unwrap_or("?"));
     }
 }
 

@@ -67,7 +67,7 @@ impl Session<'_> {
         }
     }
 
-    /// The first port without a known risk, else the first that builds; the homes are tried in their order. Where the target is newer than a
+    /// The ports of the newest home of which one builds: the first without a known risk, else the first. Where the target is newer than a
     /// home, what no overlay closes is tried as an upgrade of the source.
     pub(crate) fn best_port(
         &mut self,
@@ -93,6 +93,10 @@ impl Session<'_> {
                         Err(words) => drop(why.get_or_insert(words)),
                     }
                 }
+            }
+            // From an older home there is only more to change.
+            if risky.is_some() {
+                break;
             }
         }
         match (&risky, why) {

@@ -735,37 +735,79 @@ fn place_under_its_name(
         .ok_or_else(|| format!("{name}() is not defined by the driver"))?;
     let (own_file, start) = place(ctx, &function.start)?;
     let mut changed = false;
+    // What the adapter calls must be declared before it.
+    let declared = || {
+        let types = binding.sig.params.iter().map(|p| p.ty.spelling.as_str());
+        let list = types.collect::<Vec<_>>().join(", ");
+        let head = cfn::declare(&binding.sig.ret.spelling, &format!("{own}({list})"));
+        let scope = if function.is_static { "static " } else { "" };
+        format!("{scope}{head};\n")
+    };
     let text = if let Some(range) = written(ctx, function)? {
-        let rename = Edit {
-            start: range.start,
-            end: range.end,
-            text: own.clone(),
-        };
-        changed = plan
-            .edits
-            .add(&own_file, rename)
-            .map_err(|e| e.to_string())?;
-        under_its_name()
+        let text = std::fs::read(ctx.driver.dir.join(&own_file)).map_err(|e| e.to_string())?;
+        let heads = prototypes(&text, name);
+        let is_ahead = own_file != file || start < decl || heads.iter().any(|h| h.start < decl);
+        for head in std::iter::once(range).chain(heads) {
+            let rename = Edit {
+                start: head.start,
+                end: head.end,
+                text: own.clone(),
+            };
+            changed |= plan
+                .edits
+                .add(&own_file, rename)
+                .map_err(|e| e.to_string())?;
+        }
+        let ahead = if is_ahead { String::new() } else { declared() };
+        format!("{ahead}{}", under_its_name())
     } else if own_file == file && start >= decl {
         // One macro makes the function and stores it. Only where it is defined or called does `(` follow its name.
-        let types: Vec<&str> = binding
-            .sig
-            .params
-            .iter()
-            .map(|p| p.ty.spelling.as_str())
-            .collect();
-        let head = cfn::declare(
-            &binding.sig.ret.spelling,
-            &format!("{own}({})", types.join(", ")),
-        );
-        let scope = if function.is_static { "static " } else { "" };
         let adapter = under_its_name();
-        format!("{scope}{head};\n{adapter}#define {name}(...) {own}(__VA_ARGS__)\n")
+        let head = declared();
+        format!("{head}{adapter}#define {name}(...) {own}(__VA_ARGS__)\n")
     } else {
         format!("{}#define {name} {}\n", made.text, made.name)
     };
     changed |= insert_once(plan, &file, (decl, &binding.decl_start), &made.name, &text)?;
     Ok(changed)
+}
+
+/// Where a text declares a function without defining it: the places of its name.
+fn prototypes(text: &[u8], name: &str) -> Vec<Range<usize>> {
+    let all: Vec<(lex::Token, Range<usize>)> = lex::tokens(text).collect();
+    let (mut depth, mut found) = (0_usize, Vec::new());
+    for (i, (token, range)) in all.iter().enumerate() {
+        match token {
+            lex::Token::Punct(b'{' | b'(') => depth += 1,
+            lex::Token::Punct(b'}' | b')') => depth = depth.saturating_sub(1),
+            lex::Token::Word
+                if depth == 0
+                    && text.get(range.clone()) == Some(name.as_bytes())
+                    && ends_after_parameters(&all[i + 1..]) =>
+            {
+                found.push(range.clone());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Parameters in brackets, words (attributes) at most, then the end of the declaration.
+fn ends_after_parameters(rest: &[(lex::Token, Range<usize>)]) -> bool {
+    let mut depth = 0_usize;
+    for (i, (token, _)) in rest.iter().enumerate() {
+        match token {
+            lex::Token::Punct(b'(') => depth += 1,
+            _ if i == 0 => return false,
+            lex::Token::Punct(b')') => depth = depth.saturating_sub(1),
+            lex::Token::Punct(b';') if depth == 0 => return true,
+            lex::Token::Word => {}
+            _ if depth == 0 => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Where the head of a function's definition writes its name; `None` when a macro makes the definition.
@@ -783,6 +825,13 @@ fn written(ctx: &Context<'_>, function: &LocalFunction) -> Result<Option<Range<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_declaration_is_told_from_a_definition_and_a_call() {
+        let text = "static int f(int a,\n\tint b) __cold;\nint g(void) { return f(1, 2); }\nint (*h)(int) = f;\nstatic int f(int a, int b)\n{ return a; }\n";
+        let found = prototypes(text.as_bytes(), "f");
+        assert_eq!(found, [11..12]);
+    }
 
     #[test]
     fn a_macro_of_a_structures_name_is_put_aside() {
