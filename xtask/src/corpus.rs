@@ -362,7 +362,10 @@ fn print_driver(driver: &Value) {
     let empty = Vec::new();
     for gap in driver["open"].as_array().unwrap_or(&empty).iter().take(4) {
         let says = |key: &str| gap[key].as_str();
-        println!("          {}", says("message").or(says("why")).unwrap_or("?"));
+        println!(
+            "          {}",
+            says("message").or(says("why")).unwrap_or("?")
+        );
     }
 }
 

@@ -351,6 +351,8 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
     }
     // Options are given before the first line, or not at all (`plan::given_options`).
     let known = |name: &&String| home.has(name.as_str()) && !name.starts_with("CONFIG_");
+    // "parameter 3 has incomplete type" leaves the tag to the line.
+    let said = format!("{message}\n{}", spot.line_text);
     let mut out = Vec::new();
     for name in candidates.iter().filter(known) {
         let tagged = |tag: &str| message.contains(&format!("{tag} {name}'"));
@@ -370,7 +372,7 @@ fn names(message: &str, quoted: &[&str], spot: &Spot<'_>, home: &View, target: &
                 name: name.clone(),
                 kind: NameKind::Unknown,
             });
-        } else if about_a_name && !crate::check::is_other_word(name, message, target) {
+        } else if about_a_name && !crate::check::is_other_word(name, &said, target) {
             out.push(Need::Moved { name: name.clone() });
         }
     }
