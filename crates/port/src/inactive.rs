@@ -149,9 +149,9 @@ fn asked(tus: &[HomeTu], differs: &dyn Fn(&str) -> bool) -> BTreeMap<PathBuf, As
 /// The directive that begins what is left out asks for an option which the kernels answer in two ways.
 fn by_option(skipped: &Skipped, asks: &Asks) -> bool {
     let text = std::fs::read(&skipped.file).unwrap_or_default();
-    let line = text.split(|b| *b == b'\n');
+    let mut lines = text.split(|b| *b == b'\n');
     let at = skipped.between.0.saturating_sub(1) as usize;
-    let words = line.skip(at).next().map(options_in).unwrap_or_default();
+    let words = lines.nth(at).map(options_in).unwrap_or_default();
     words.iter().any(|o| asks.options.contains(o))
 }
 

@@ -830,7 +830,8 @@ mod tests {
     fn a_declaration_is_told_from_a_definition_and_a_call() {
         let text = "static int f(int a,\n\tint b) __cold;\nint g(void) { return f(1, 2); }\nint (*h)(int) = f;\nstatic int f(int a, int b)\n{ return a; }\n";
         let found = prototypes(text.as_bytes(), "f");
-        assert_eq!(found, [11..12]);
+        let starts: Vec<usize> = found.iter().map(|r| r.start).collect();
+        assert_eq!(starts, [11]);
     }
 
     #[test]
