@@ -103,8 +103,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let done = kspan_matrix::run(&engine, &cells, jobs, &|step| {
         if let Step::Cell(done) = step {
             let n = count.fetch_add(1, Ordering::Relaxed) + 1;
-            if talk {
-                eprint!("\r{n}/{} {:40}\r", cells.len(), done.driver);
+            if talk && args.json {
+                eprint!("\r{n}/{} {:40}", cells.len(), done.driver);
             }
             // Each as it ends: a run that is cut off has shown its part.
             if !args.json {
@@ -354,7 +354,7 @@ fn print_drivers(record: &Value) {
 fn print_driver(driver: &Value) {
     let verdict = driver["verdict"].as_str().unwrap_or("?");
     let grade = driver["grade"].as_str().unwrap_or("");
-    println!(
+    let mut text = format!(
         "{verdict:7} {grade:7} {:6.1}s {}",
         driver["seconds"].as_f64().unwrap_or(0.0),
         driver["path"].as_str().unwrap_or("")
@@ -362,11 +362,11 @@ fn print_driver(driver: &Value) {
     let empty = Vec::new();
     for gap in driver["open"].as_array().unwrap_or(&empty).iter().take(4) {
         let says = |key: &str| gap[key].as_str();
-        println!(
-            "          {}",
-            says("message").or(says("why")).unwrap_or("?")
-        );
+        text.push_str("\n          ");
+        text.push_str(says("message").or(says("why")).unwrap_or("?"));
     }
+    // At once: several end at a time.
+    println!("{text}");
 }
 
 fn print_text(record: &Value) {

@@ -34,6 +34,7 @@ impl Session<'_> {
             shown: lib.join(name),
         };
         let toolchain = cache.known_toolchain(&kernel)?;
+        // Without it, what a package's configure asks fails, and says so in its own words.
         let named = self.named_compiler(name, &toolchain, &cache).ok().flatten();
         let mut dirs = cache.build_dirs(&kernel);
         dirs.extend(named.clone());
@@ -108,12 +109,12 @@ impl Session<'_> {
         toolchain: &Toolchain,
         cache: &Cache,
     ) -> Result<Option<PathBuf>> {
-        let named = self.kernel_variables(kernel)?;
-        let is_name = |n: &String| !n.contains(['/', ' ']) && on_path(n).is_none();
-        let (None, Some(named)) = (&toolchain.root, named.filter(is_name)) else {
+        // Another root is chosen for its compiler, which has the name there.
+        let Some(real) = on_path(&toolchain.cc).filter(|_| toolchain.root.is_none()) else {
             return Ok(None);
         };
-        let Some(real) = on_path(&toolchain.cc) else {
+        let is_name = |n: &String| !n.contains(['/', ' ']) && on_path(n).is_none();
+        let Some(named) = self.kernel_variables(kernel)?.filter(is_name) else {
             return Ok(None);
         };
         let dir = cache

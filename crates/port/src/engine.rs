@@ -272,7 +272,7 @@ impl Engine {
         options: &KbuildOptions,
     ) -> Result<Checked> {
         let (home, built) = self.home(driver, options)?;
-        let built = inactive::without(built, &home, target)?;
+        let built = inactive::without(built, driver, (&home, target), &self.library)?;
         let library = self.library_for(driver, &built)?;
         let found = check::gaps(&built, &home, target, &library);
         let findings = self.findings(driver, &built, (&home, target), &library);
@@ -353,7 +353,7 @@ impl Engine {
         }
         let start = std::time::Instant::now();
         let (home, built) = self.home(driver, options)?;
-        let built = inactive::without(built, &home, target)?;
+        let built = inactive::without(built, driver, (&home, target), &self.library)?;
         let mut port = self.blank(driver, &home, target);
         port.notes_of(&built);
         if built.ok {
@@ -602,7 +602,7 @@ impl Engine {
             wide.broken = built.log;
             return Ok(wide);
         }
-        let built = inactive::without(built, home, target)?;
+        let built = inactive::without(built, set, (home, target), &self.library)?;
         let beside = tempfile::tempdir_in(base).map_err(|e| Error::io(base, e))?;
         let place = beside.path();
         wide.remedies = taken.iter().map(|p| p.remedy(home)).collect();

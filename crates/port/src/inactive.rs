@@ -1,10 +1,12 @@
 //! What a source keeps for other kernels or configurations: files that the target's Kbuild leaves out, and what the target's preprocessor leaves
 //! out, ask nothing of the target.
 
-use crate::driver::{evaluate, kbuild_file};
+use crate::driver::{Driver, evaluate, kbuild_file};
 use crate::home::{Home, HomeTu};
+use crate::plan::option_evolution;
 use crate::view::View;
 use crate::{Error, Result, lex};
+use kspan_evolve::Library;
 use kspan_facts::{Loc, Skipped, Tu};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,17 +26,28 @@ struct Asks {
 
 /// The driver as the target's build sees it: without the files that are not built there, and without what stands between directives
 /// that leave it out there. Of a source that asks for no version only what an option of the configuration leaves out is taken away: what
-/// hangs on a macro that is to be carried must stay.
+/// hangs on a macro that is to be carried must stay. An option that the port itself gives, the driver's own or by an evolution, is as at home.
 ///
 /// # Errors
 /// When make or libclang cannot be run.
-pub fn without(mut built: Home, home: &View, target: &View) -> Result<Home> {
+pub fn without(
+    mut built: Home,
+    driver: &Driver,
+    (home, target): (&View, &View),
+    library: &Library,
+) -> Result<Home> {
     if home.kernel.id == target.kernel.id {
         return Ok(built);
     }
-    let not_built = not_built(&built, home, target)?;
+    let given = |option: &str| {
+        driver.manifest.config.contains_key(option)
+            || option_evolution(option, home, target, library).is_some()
+    };
+    let differs =
+        |option: &str| home.facts.config(option) != target.facts.config(option) && !given(option);
+    let not_built = not_built(&built, (home, target), &differs)?;
     built.tus.retain(|tu| !not_built.contains(&tu.source));
-    let asks = asked(&built.tus, &|option| differs(option, home, target));
+    let asks = asked(&built.tus, &differs);
     left_out(built, &asks, target)
 }
 
@@ -66,7 +79,11 @@ fn left_out(mut built: Home, asks: &BTreeMap<PathBuf, Asks>, target: &View) -> R
 }
 
 /// The source files that the driver's Kbuild names with the home kernel's configuration, and not with the target's.
-fn not_built(built: &Home, home: &View, target: &View) -> Result<BTreeSet<PathBuf>> {
+fn not_built(
+    built: &Home,
+    (home, target): (&View, &View),
+    differs: &dyn Fn(&str) -> bool,
+) -> Result<BTreeSet<PathBuf>> {
     let parents = built
         .tus
         .iter()
@@ -78,15 +95,19 @@ fn not_built(built: &Home, home: &View, target: &View) -> Result<BTreeSet<PathBu
     for dir in &dirs {
         let file = kbuild_file(&built.dir.join(dir)).unwrap_or_default();
         let text = std::fs::read(&file).map_err(|e| Error::io(&file, e))?;
-        options.extend(options_in(&text));
+        options.extend(options_in(&String::from_utf8_lossy(&text)));
     }
-    if !options.iter().any(|o| differs(o, home, target)) {
+    if !options.iter().any(|o| differs(o)) {
         return Ok(BTreeSet::new());
     }
     let dirs: Vec<String> = dirs.iter().map(|d| d.display().to_string()).collect();
     let named = |view: &View| -> Result<Option<BTreeSet<PathBuf>>> {
-        let given = |o: &String| Some((o.clone(), view.facts.config(o)?));
-        let config: BTreeMap<String, String> = options.iter().filter_map(given).collect();
+        let value = |o: &String| match differs(o) {
+            true => view.facts.config(o),
+            false => home.facts.config(o),
+        };
+        let set = |o: &String| Some((o.clone(), value(o)?));
+        let config: BTreeMap<String, String> = options.iter().filter_map(set).collect();
         let all = evaluate(&built.dir, &config, &dirs)?;
         // A file that cannot be evaluated says nothing of what it leaves out.
         if all.iter().any(|d| d.error.is_some()) {
@@ -105,26 +126,13 @@ fn not_built(built: &Home, home: &View, target: &View) -> Result<BTreeSet<PathBu
     Ok(at_home.difference(&there).cloned().collect())
 }
 
-/// The options that a text names: `CONFIG_X`.
-fn options_in(text: &[u8]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut at = 0;
-    while let Some(start) = lex::find(text, at, b"CONFIG_") {
-        let rest = text.get(start..).unwrap_or_default();
-        let is_word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_';
-        let length = rest.iter().take_while(is_word).count();
-        let name = rest.get(..length).unwrap_or_default();
-        let name = String::from_utf8_lossy(name);
-        // IS_ENABLED() and the compiler's view of a module's option.
-        let name = name.strip_suffix("_MODULE").unwrap_or(&name);
-        found.insert(name.to_owned());
-        at = start + length;
-    }
-    found
-}
-
-fn differs(option: &str, home: &View, target: &View) -> bool {
-    home.facts.config(option) != target.facts.config(option)
+/// The options that a text names: `CONFIG_X`, also as `IS_ENABLED()` sees a module's.
+fn options_in(text: &str) -> BTreeSet<String> {
+    let words = lex::words(text).into_iter();
+    let options = words.filter(|w| w.starts_with("CONFIG_"));
+    options
+        .map(|w| w.strip_suffix("_MODULE").unwrap_or(&w).to_owned())
+        .collect()
 }
 
 /// The driver's own files that hold a use.
@@ -138,7 +146,7 @@ fn asked(tus: &[HomeTu], differs: &dyn Fn(&str) -> bool) -> BTreeMap<PathBuf, As
     let asks = files.into_iter().filter_map(|file| {
         let text = std::fs::read(file).unwrap_or_default();
         let has = |word: &&[u8]| lex::find(&text, 0, word).is_some();
-        let mut options = options_in(&text);
+        let mut options = options_in(&String::from_utf8_lossy(&text));
         options.retain(|o| differs(o));
         let version = VERSION_WORDS.iter().any(has);
         (version || !options.is_empty()).then(|| (file.to_owned(), Asks { version, options }))
@@ -149,9 +157,9 @@ fn asked(tus: &[HomeTu], differs: &dyn Fn(&str) -> bool) -> BTreeMap<PathBuf, As
 /// The directive that begins what is left out asks for an option which the kernels answer in two ways.
 fn by_option(skipped: &Skipped, asks: &Asks) -> bool {
     let text = std::fs::read(&skipped.file).unwrap_or_default();
-    let mut lines = text.split(|b| *b == b'\n');
+    let text = String::from_utf8_lossy(&text);
     let at = skipped.between.0.saturating_sub(1) as usize;
-    let words = lines.nth(at).map(options_in).unwrap_or_default();
+    let words = text.lines().nth(at).map(options_in).unwrap_or_default();
     words.iter().any(|o| asks.options.contains(o))
 }
 
@@ -182,10 +190,10 @@ mod tests {
     #[test]
     fn options_are_words_with_their_prefix() {
         let found = options_in(
-            b"#if IS_ENABLED(CONFIG_A) || defined(CONFIG_B_MODULE)\nx-$(CONFIG_C) += c.o\nCONFIG_",
+            "#if IS_ENABLED(CONFIG_A) || defined(CONFIG_B_MODULE)\nx-$(CONFIG_C) += c.o\nMY_CONFIG_D",
         );
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
-        assert_eq!(found, ["CONFIG_", "CONFIG_A", "CONFIG_B", "CONFIG_C"]);
+        assert_eq!(found, ["CONFIG_A", "CONFIG_B", "CONFIG_C"]);
     }
 
     #[test]
